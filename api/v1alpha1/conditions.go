@@ -1,0 +1,70 @@
+package v1alpha1
+
+// Condition types of ImageCache. Every condition carries observedGeneration.
+const (
+	// ConditionReady is True when every reachable selected node with an agent holds
+	// every target digest. Unreachable nodes and nodes without an agent do not count,
+	// so that waiting for it does not hang on dark nodes. Always present.
+	ConditionReady = "Ready"
+	// ConditionFullyCached is True when all selected nodes, reachable or not, are last
+	// known to hold every target digest. Always present.
+	ConditionFullyCached = "FullyCached"
+	// ConditionReconciling is True while reachable nodes are still being brought to
+	// the wished state (kstatus). Only present while True.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled is True when nothing will change before a user acts; the
+	// message says what to do (kstatus). Only present while True.
+	ConditionStalled = "Stalled"
+	// ConditionPullable is True when every image was found in its registry with a
+	// platform for the selected nodes. Unknown while a registry does not answer.
+	// Always present.
+	ConditionPullable = "Pullable"
+)
+
+// Condition types of NodeImageCache.
+const (
+	// NodeConditionReady is True when the node holds every image it should hold.
+	NodeConditionReady = "Ready"
+	// NodeConditionOfflineStartAtRisk is True when images are present and pods could
+	// still fail to start without a network; the message says why.
+	NodeConditionOfflineStartAtRisk = "OfflineStartAtRisk"
+	// NodeConditionDegraded is True when the agent cannot do all that the spec asks:
+	// a setting its runtime cannot honour, a damaged store that was rebuilt.
+	NodeConditionDegraded = "Degraded"
+)
+
+// Reasons of ImageCache conditions.
+const (
+	ReasonAllCached        = "AllCached"        // every node that counts holds every image
+	ReasonProgressing      = "Progressing"      // nodes are pulling
+	ReasonImagesFailing    = "ImagesFailing"    // some node reports a failure and goes on trying
+	ReasonNoNodesSelected  = "NoNodesSelected"  // the selectors match no Linux node
+	ReasonNoNodeReachable  = "NoNodeReachable"  // nodes are selected, none is reachable with an agent
+	ReasonNodesUnreachable = "NodesUnreachable" // the rest of the fleet is dark or without agent
+	ReasonSuspended        = "Suspended"        // spec.state is Suspended
+	ReasonPurged           = "Purged"           // spec.state is Purged and the images are gone
+	ReasonPurging          = "Purging"          // spec.state is Purged, images are being removed
+	ReasonUnresolved       = "Unresolved"       // a tag has no digest yet
+	ReasonInvalidReference = "InvalidReference" // a reference does not parse
+	ReasonNotPullable      = "NotPullable"      // the registry says no: image or rights are wrong
+	ReasonInconclusive     = "Inconclusive"     // the registry did not answer: tried again
+	ReasonAllPullable      = "AllPullable"      // every image was found
+	ReasonNotChecked       = "NotChecked"       // precheck is Off and nothing is resolved yet
+	ReasonUnsupported      = "Unsupported"      // the spec asks for what this release cannot do
+)
+
+// Reasons of images on a node.
+const (
+	ReasonNotFound         = "NotFound"         // registry: no such manifest or blob
+	ReasonUnauthorized     = "Unauthorized"     // registry: credentials missing or refused
+	ReasonRateLimited      = "RateLimited"      // registry: too many requests
+	ReasonRegistryError    = "RegistryError"    // registry: any other refusal
+	ReasonNetworkError     = "NetworkError"     // registry not reached, connection lost
+	ReasonTLSError         = "TLSError"         // certificate not trusted, or clock wrong
+	ReasonDigestMismatch   = "DigestMismatch"   // bytes differ from the digest that was asked for
+	ReasonPlatformMissing  = "PlatformMissing"  // the index has nothing for this node's platform
+	ReasonRuntimeError     = "RuntimeError"     // the container runtime refused or failed
+	ReasonInsufficientDisk = "InsufficientDisk" // the image does not fit under the reserve
+	ReasonInUse            = "InUse"            // removal waits: a container uses the image
+	ReasonTagMoved         = "TagMoved"         // the registry's tag no longer has the frozen digest
+)
