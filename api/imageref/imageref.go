@@ -46,8 +46,8 @@ func Parse(s string) (Reference, error) {
 	r := Reference{registry: reference.Domain(named), repository: reference.Path(named)}
 	if d, ok := named.(reference.Digested); ok {
 		r.digest = d.Digest()
-	} else {
-		r.tag = reference.TagNameOnly(named).(reference.Tagged).Tag()
+	} else if tagged, ok := reference.TagNameOnly(named).(reference.Tagged); ok {
+		r.tag = tagged.Tag()
 	}
 	if n := len(r.String()); n > MaxLength {
 		return Reference{}, fmt.Errorf("canonical form has %d characters, at most %d are allowed", n, MaxLength)

@@ -61,6 +61,7 @@ const (
 	ReasonRegistryError    = "RegistryError"    // registry: any other refusal
 	ReasonNetworkError     = "NetworkError"     // registry not reached, connection lost
 	ReasonTLSError         = "TLSError"         // certificate not trusted, or clock wrong
+	ReasonInvalidImage     = "InvalidImage"     // malformed, not an image, or beyond the limits of runtimes
 	ReasonDigestMismatch   = "DigestMismatch"   // bytes differ from the digest that was asked for
 	ReasonPlatformMissing  = "PlatformMissing"  // the index has nothing for this node's platform
 	ReasonRuntimeError     = "RuntimeError"     // the container runtime refused or failed

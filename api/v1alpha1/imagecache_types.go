@@ -154,14 +154,14 @@ type ImageCacheSpec struct {
 
 // CacheSpecImages is one list of images and the nodes to keep them on.
 type CacheSpecImages struct {
-	// images are 1 to 1,000 references, each written as for docker pull:
+	// images are 1 to 500 references, each written as for docker pull:
 	// registry.example/app:v1 or registry.example/app@sha256:…, at most 255 characters.
 	// Where both a tag and a digest are given the digest counts. A reference stands
 	// only once in a list.
 	// +required
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=1000
+	// +kubebuilder:validation:MaxItems=500
 	Images []ImageReference `json:"images"`
 
 	// nodeSelector selects nodes by label: a node must have every label with exactly
@@ -186,9 +186,9 @@ type CacheSpecImages struct {
 // +kubebuilder:validation:XValidation:rule="!self.contains('://')",message="an image reference has no scheme: write registry.example/app:v1 instead of https://registry.example/app:v1"
 // +kubebuilder:validation:XValidation:rule="!self.contains(' ')",message="an image reference has no spaces: give each image its own list item"
 // +kubebuilder:validation:XValidation:rule="!self.matches('/[^:@]*[A-Z]')",message="the repository of an image reference is lowercase: write registry.example/app, not registry.example/App"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^[^/:@]*[A-Z][^/]*$')",message="the repository of an image reference is lowercase: write app:v1, not App:v1"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^[A-Z][^/]*$')",message="the repository of an image reference is lowercase: write app:v1, not App:v1"
 // +kubebuilder:validation:XValidation:rule="!self.endsWith(':') && !self.contains(':@')",message="the tag of the image reference is empty: write app:v1, or leave out the colon"
-// +kubebuilder:validation:XValidation:rule="!self.contains('@') || (self.contains('@sha256:') && self.size() - self.indexOf('@') == 72)",message="the digest of an image reference is sha256: and 64 lowercase hexadecimal digits"
+// +kubebuilder:validation:XValidation:rule="self.indexOf('@') < 0 || self.indexOf('@') == self.size() - 72",message="the digest of an image reference is sha256: and 64 lowercase hexadecimal digits"
 type ImageReference string
 
 // LabelValue is the value of a Kubernetes label.

@@ -26,6 +26,7 @@ type Cache struct {
 	policy policy
 	lists  []list
 	refs   []imageref.Reference
+	seen   map[imageref.Reference]bool // the set of refs
 }
 
 type policy struct {
@@ -44,15 +45,14 @@ type list struct {
 // out and reported with their field; the rest of the cache stays usable. A list whose
 // affinity does not parse selects no node.
 func Compile(ic *v1alpha1.ImageCache) (*Cache, field.ErrorList) {
-	c := &Cache{owner: OwnerOf(ic), state: stateOf(ic), policy: policyOf(&ic.Spec)}
+	c := &Cache{owner: OwnerOf(ic), state: stateOf(ic), policy: policyOf(&ic.Spec), seen: map[imageref.Reference]bool{}}
 	var errs field.ErrorList
-	seen := map[imageref.Reference]bool{}
 	for i := range ic.Spec.CacheSpec {
 		l, lerrs := compileList(&ic.Spec.CacheSpec[i], field.NewPath("spec", "cacheSpec").Index(i))
 		errs = append(errs, lerrs...)
 		for _, r := range l.refs {
-			if !seen[r] {
-				seen[r] = true
+			if !c.seen[r] {
+				c.seen[r] = true
 				c.refs = append(c.refs, r)
 			}
 		}
@@ -123,6 +123,9 @@ func (c *Cache) State() v1alpha1.CacheState { return c.state }
 
 // References gives the distinct images of all lists, in order of appearance.
 func (c *Cache) References() []imageref.Reference { return c.refs }
+
+// Names says whether any list names an image.
+func (c *Cache) Names(r imageref.Reference) bool { return c.seen[r] }
 
 // On gives the distinct images that the cache's lists name for a node, whatever the
 // cache's state is; empty when no list selects the node.

@@ -12,7 +12,7 @@ import (
 //
 // CacheSpecImages is one list of images and the nodes to keep them on.
 type CacheSpecImagesApplyConfiguration struct {
-	// images are 1 to 1,000 references, each written as for docker pull:
+	// images are 1 to 500 references, each written as for docker pull:
 	// registry.example/app:v1 or registry.example/app@sha256:…, at most 255 characters.
 	// Where both a tag and a digest are given the digest counts. A reference stands
 	// only once in a list.

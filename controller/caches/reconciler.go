@@ -1,0 +1,241 @@
+package caches
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/clock"
+
+	typedv1alpha1 "edgecache.dev/api/client/clientset/versioned/typed/api/v1alpha1"
+	listers "edgecache.dev/api/client/listers/api/v1alpha1"
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/nodes"
+	"edgecache.dev/controller/resolution"
+)
+
+const (
+	// defaultRefresh is the refresh interval where none is given.
+	defaultRefresh = 15 * time.Minute
+	// refreshJitter spreads refreshes by this share of the interval.
+	refreshJitter = 0.1
+)
+
+// Reconciler looks after ImageCaches. All exported fields are required.
+type Reconciler struct {
+	Caches      listers.ImageCacheLister
+	Nodes       corelisters.NodeLister
+	Objects     listers.NodeImageCacheNamespaceLister
+	ObjectIndex cache.Indexer // of NodeImageCaches, with nodes.Indexers
+	Client      typedv1alpha1.ImageCachesGetter
+	View        *fleet.View
+	Leases      *fleet.LeaseClock
+	Table       *resolution.Table
+	Clock       clock.PassiveClock
+	// LookUp asks for a key to be looked up.
+	LookUp func(resolution.Key)
+	// Touch asks for a node's spec to be worked out again.
+	Touch func(node string)
+
+	rounds rounds
+}
+
+// Sync brings one ImageCache in line: its look-ups, the nodes concerned, its status.
+func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Duration, error) {
+	ic, err := r.Caches.ImageCaches(key.Namespace).Get(key.Name)
+	owner := wish.Owner(key.String())
+	if apierrors.IsNotFound(err) {
+		r.rounds.forget(owner)
+		r.Table.Drop(owner)
+		r.touchOwned(owner)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading ImageCache %s: %w", key, err)
+	}
+	view := r.View.Get(owner)
+	if view == nil {
+		return 0, nil // its event is on the way
+	}
+	if done, err := r.finalize(ctx, ic, owner); done || err != nil {
+		return 0, err
+	}
+	round := r.rounds.of(ic, r.Clock.Now())
+	r.lookUp(ic, view, round)
+	r.touch(ic, view, round)
+	return round.due(r.Clock.Now()), r.publish(ctx, ic, view, round)
+}
+
+// finalize keeps the finalizer as the deletion policy asks for, and lets a deleted cache
+// go when its removals stand in the nodes' specs. It says whether the cache was written.
+func (r *Reconciler) finalize(ctx context.Context, ic *v1alpha1.ImageCache, owner wish.Owner) (bool, error) {
+	has := slices.Contains(ic.Finalizers, v1alpha1.FinalizerRemove)
+	removes := ic.Spec.DeletionPolicy == v1alpha1.DeletionRemove
+	var want bool
+	switch {
+	case ic.DeletionTimestamp == nil:
+		want = removes
+	case has && removes:
+		owned, err := r.ObjectIndex.IndexKeys(nodes.IndexOwner, string(owner))
+		if err != nil {
+			return false, fmt.Errorf("finding nodes of ImageCache %s: %w", owner, err)
+		}
+		want = len(owned) > 0
+	}
+	if want == has {
+		return false, nil
+	}
+	changed := ic.DeepCopy()
+	changed.Finalizers = slices.DeleteFunc(changed.Finalizers, func(f string) bool { return f == v1alpha1.FinalizerRemove })
+	if want {
+		changed.Finalizers = append(changed.Finalizers, v1alpha1.FinalizerRemove)
+	}
+	if _, err := r.Client.ImageCaches(ic.Namespace).Update(ctx, changed, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return false, fmt.Errorf("writing finalizer of ImageCache %s: %w", owner, err)
+	}
+	return true, nil
+}
+
+// lookUp tells the table what the cache wants to know.
+func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) {
+	interest := resolution.Interest{
+		Owner: view.Owner(), Namespace: ic.Namespace,
+		Known:   ic.Status.Images,
+		Trusted: ic.Spec.Precheck == v1alpha1.PrecheckOff,
+		Quiet:   view.State() != v1alpha1.StateCached || unsupported(ic) != "",
+		Images:  view.References(),
+		Again:   round.again(ic, r.Clock.Now()),
+	}
+	for _, s := range ic.Spec.ImagePullSecrets {
+		interest.Secrets = append(interest.Secrets, s.Name)
+	}
+	for _, key := range r.Table.Take(interest) {
+		r.LookUp(key)
+	}
+}
+
+// touch has the specs of all nodes concerned worked out again when the cache or a digest
+// changed. Changes of nodes come by themselves.
+func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) {
+	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil}
+	for _, ref := range view.References() {
+		target, _ := r.Table.Known(ref, view.Owner())
+		now.targets = append(now.targets, string(target))
+	}
+	if round.touched.equal(now) {
+		return
+	}
+	round.touched = now
+	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
+	for _, n := range all {
+		if len(view.On(n)) > 0 {
+			r.Touch(n.Name)
+		}
+	}
+	r.touchOwned(view.Owner())
+}
+
+func (r *Reconciler) touchOwned(owner wish.Owner) {
+	keys, _ := r.ObjectIndex.IndexKeys(nodes.IndexOwner, string(owner)) // fails only for an index that does not exist
+	for _, key := range keys {
+		_, name, err := cache.SplitMetaNamespaceKey(key)
+		if err == nil {
+			r.Touch(name)
+		}
+	}
+}
+
+// publish writes the status if it changed.
+func (r *Reconciler) publish(ctx context.Context, ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) error {
+	if ic.DeletionTimestamp != nil {
+		return nil
+	}
+	f := facts{ic: ic, images: r.images(view), unsupported: unsupported(ic), handled: ic.Status.LastHandledRefreshAt}
+	if !r.Table.Pending(view.Owner()) {
+		f.handled = round.token
+	}
+	r.tally(&f, view)
+	status := f.status()
+	if equality.Semantic.DeepEqual(status, ic.Status) {
+		return nil
+	}
+	changed := ic.DeepCopy()
+	changed.Status = status
+	if _, err := r.Client.ImageCaches(ic.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("writing status of ImageCache %s: %w", view.Owner(), err)
+	}
+	return nil
+}
+
+// images lists the distinct images with what is known of them, those that do not parse
+// included.
+func (r *Reconciler) images(view *fleet.Cache) []image {
+	var out []image
+	for _, ref := range view.References() {
+		img := image{name: ref.String(), ref: ref}
+		img.target, img.check = r.Table.Known(ref, view.Owner())
+		out = append(out, img)
+	}
+	for _, e := range view.Errs {
+		out = append(out, image{name: cut(fmt.Sprint(e.BadValue), imageref.MaxLength), check: &v1alpha1.ImageCheck{
+			Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonInvalidReference, Message: e.Error(),
+		}})
+	}
+	slices.SortStableFunc(out, func(a, b image) int { return cmp.Compare(a.name, b.name) })
+	return out
+}
+
+// tally counts the selected nodes.
+func (r *Reconciler) tally(f *facts, view *fleet.Cache) {
+	far := holding(r.Table.Target)
+	if view.State() == v1alpha1.StatePurged {
+		far = purged(string(view.Owner()))
+	}
+	now := r.Clock.Now()
+	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
+	for _, n := range all {
+		if images := view.On(n); len(images) > 0 {
+			f.tally.count(r.member(n, images, now), far)
+		}
+	}
+}
+
+func (r *Reconciler) member(n *corev1.Node, images []imageref.Reference, now time.Time) member {
+	fresh, _ := r.Leases.Fresh(n.Name, now)
+	m := member{name: n.Name, images: images, reach: fleet.ReachOf(n, fresh)}
+	if object, err := r.Objects.Get(n.Name); err == nil {
+		m.object = object
+	}
+	return m
+}
+
+// unsupported says which part of a spec this release cannot act on. Acting on the rest
+// would do what was not asked for.
+func unsupported(ic *v1alpha1.ImageCache) string {
+	switch {
+	case ic.Spec.Resolve == v1alpha1.ResolveNode:
+		return "spec.resolve: Node is not supported by this release: set it to Controller"
+	case ic.Spec.Rollout != nil:
+		return "spec.rollout is not supported by this release: remove it to roll out to all nodes at once"
+	}
+	return ""
+}
+
+// jittered varies a duration, so that caches made together are not refreshed together.
+func jittered(d time.Duration) time.Duration {
+	spread := time.Duration(float64(d) * refreshJitter)
+	return d - spread + rand.N(2*spread+1)
+}

@@ -1,0 +1,115 @@
+package caches
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+)
+
+// rounds remembers which look-ups of each cache were asked for. It is safe for concurrent
+// use; a round is used by the one worker that has its cache's key.
+type rounds struct {
+	mu sync.Mutex
+	m  map[wish.Owner]*round // guarded by mu
+}
+
+// round is the last refresh of a cache.
+type round struct {
+	uid        string
+	generation int64
+	token      string
+	next       time.Time // of the periodic refresh; zero when there is none
+	interval   time.Duration
+	touched    fingerprint
+}
+
+// fingerprint is what the wish of nodes depends on.
+type fingerprint struct {
+	generation int64
+	deleting   bool
+	targets    []string
+}
+
+func (f fingerprint) equal(g fingerprint) bool {
+	return f.generation == g.generation && f.deleting == g.deleting && slices.Equal(f.targets, g.targets)
+}
+
+// of gives the round of a cache. A cache seen for the first time continues where its
+// status says that the controller was: what changed since then is looked up again.
+func (r *rounds) of(ic *v1alpha1.ImageCache, now time.Time) *round {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	owner := wish.OwnerOf(ic)
+	if got := r.m[owner]; got != nil && got.uid == string(ic.UID) {
+		return got
+	}
+	first := &round{uid: string(ic.UID), generation: ic.Status.ObservedGeneration, token: ic.Status.LastHandledRefreshAt}
+	if first.generation == 0 {
+		first.generation = ic.Generation
+		first.token = ic.Annotations[v1alpha1.AnnotationRequestedAt]
+	}
+	first.schedule(ic, now)
+	if r.m == nil {
+		r.m = map[wish.Owner]*round{}
+	}
+	r.m[owner] = first
+	return first
+}
+
+func (r *rounds) forget(owner wish.Owner) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.m, owner)
+}
+
+// schedule sets when the next periodic refresh is due. After a start or a change of the
+// interval it falls anywhere within one interval.
+func (r *round) schedule(ic *v1alpha1.ImageCache, now time.Time) {
+	interval := defaultRefresh
+	if ic.Spec.RefreshInterval != nil {
+		interval = ic.Spec.RefreshInterval.Duration
+	}
+	switch {
+	case interval == 0:
+		r.next = time.Time{}
+	case interval != r.interval || r.next.IsZero():
+		r.next = now.Add(jittered(interval))
+	}
+	r.interval = interval
+}
+
+// due says how long it is until the next periodic refresh, 0 when there is none.
+func (r *round) due(now time.Time) time.Duration {
+	if r.next.IsZero() {
+		return 0
+	}
+	return max(r.next.Sub(now), time.Millisecond)
+}
+
+// again begins a new round if the spec changed, a refresh was asked for or one is due, and
+// says which images it looks up again. References by digest never change.
+func (r *round) again(ic *v1alpha1.ImageCache, now time.Time) func(imageref.Reference) bool {
+	token := ic.Annotations[v1alpha1.AnnotationRequestedAt]
+	asked := r.generation != ic.Generation || r.token != token
+	r.generation, r.token = ic.Generation, token
+	r.schedule(ic, now)
+	refresh := !r.next.IsZero() && !now.Before(r.next)
+	if refresh {
+		r.next = now.Add(jittered(r.interval))
+	}
+	return func(ref imageref.Reference) bool {
+		return ref.Tag() != "" && (asked || refresh && always(ic.Spec.ImagePullPolicy, ref))
+	}
+}
+
+// always says whether a tag is looked up at every refresh.
+func always(policy v1alpha1.PullPolicy, ref imageref.Reference) bool {
+	if policy == "" {
+		return ref.Moves()
+	}
+	return policy == v1alpha1.PullAlways
+}

@@ -1,0 +1,210 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"edgecache.dev/api/client/clientset/versioned"
+	"edgecache.dev/api/client/informers/externalversions"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/caches"
+	"edgecache.dev/controller/contents"
+	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/keyloop"
+	"edgecache.dev/controller/nodes"
+	"edgecache.dev/controller/resolution"
+)
+
+const (
+	// cacheWorkers are few: a cache's status is summed up in memory.
+	cacheWorkers = 2
+	// gatherLeast is how long node events are gathered before statuses are summed up;
+	// gatherPerNode makes it longer for large fleets, whose summing up takes longer.
+	gatherLeast   = 500 * time.Millisecond
+	gatherPerNode = 200 * time.Microsecond
+	// sweepEvery is how often contents that nothing names are looked for.
+	sweepEvery = 10 * time.Minute
+)
+
+// Options of a controller. The clients and the resolver are required.
+type Options struct {
+	Kube     kubernetes.Interface
+	Edge     versioned.Interface
+	Resolver resolution.Resolver
+	// NodeWorkers is how many nodes' specs are written at a time; default 16.
+	NodeWorkers int
+	// LookUpWorkers is how many images are looked up at a time; default 8.
+	LookUpWorkers int
+}
+
+// Controller is the assembled controller. It is run once.
+type Controller struct {
+	options Options
+	kube    informers.SharedInformerFactory
+	leases  informers.SharedInformerFactory
+	edge    externalversions.SharedInformerFactory // of user-facing kinds
+	system  externalversions.SharedInformerFactory // of NodeImageCaches
+
+	view     *fleet.View
+	clock    *fleet.LeaseClock
+	reaches  *fleet.Reaches
+	table    *resolution.Table
+	contents *contents.Keeper
+
+	caches *keyloop.Loop[cache.ObjectName]
+	nodes  *keyloop.Loop[string]
+	looks  *keyloop.Loop[resolution.Key]
+}
+
+// New assembles a controller.
+func New(options Options) (*Controller, error) {
+	if options.NodeWorkers <= 0 {
+		options.NodeWorkers = 16
+	}
+	if options.LookUpWorkers <= 0 {
+		options.LookUpWorkers = 8
+	}
+	c := &Controller{
+		options: options,
+		kube:    informers.NewSharedInformerFactoryWithOptions(options.Kube, 0, informers.WithTransform(slim)),
+		leases: informers.NewSharedInformerFactoryWithOptions(options.Kube, 0,
+			informers.WithNamespace(v1alpha1.SystemNamespace), informers.WithTransform(slim)),
+		edge: externalversions.NewSharedInformerFactoryWithOptions(options.Edge, 0, externalversions.WithTransform(slim)),
+		system: externalversions.NewSharedInformerFactoryWithOptions(options.Edge, 0,
+			externalversions.WithNamespace(v1alpha1.SystemNamespace), externalversions.WithTransform(slim)),
+		view:    fleet.NewView(),
+		clock:   fleet.NewLeaseClock(),
+		reaches: fleet.NewReaches(),
+		table:   resolution.NewTable(),
+	}
+	c.assemble()
+	return c, c.listen()
+}
+
+func (c *Controller) assemble() {
+	edge := c.edge.Edgecache().V1alpha1()
+	objects := c.system.Edgecache().V1alpha1().NodeImageCaches()
+	c.contents = &contents.Keeper{
+		Lister: edge.ImageContents().Lister(), Client: c.options.Edge.EdgecacheV1alpha1().ImageContents(), Clock: clock.RealClock{},
+	}
+	node := &nodes.Reconciler{
+		Nodes:   c.kube.Core().V1().Nodes().Lister(),
+		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
+		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
+		View:    c.view, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
+	}
+	c.nodes = keyloop.New("nodes", func(ctx context.Context, name string) (time.Duration, error) {
+		c.noteReach(name)
+		return node.Sync(ctx, name)
+	})
+	looker := &resolution.Looker{
+		Table: c.table, Resolver: c.options.Resolver, Contents: c.contents, Secrets: secrets{c.options.Kube}, Clock: clock.RealClock{},
+		Changed: func(o wish.Owner) { c.caches.Add(keyOf(o)) },
+	}
+	c.looks = keyloop.New("lookups", looker.Sync)
+	each := &caches.Reconciler{
+		Caches: edge.ImageCaches().Lister(), Nodes: node.Nodes, Objects: node.Objects,
+		ObjectIndex: objects.Informer().GetIndexer(), Client: c.options.Edge.EdgecacheV1alpha1(),
+		View: c.view, Leases: c.clock, Table: c.table, Clock: clock.RealClock{},
+		LookUp: c.looks.Add, Touch: c.nodes.Add,
+	}
+	c.caches = keyloop.New("caches", each.Sync)
+}
+
+// Run works until the context ends and the keys being worked on are done.
+func (c *Controller) Run(ctx context.Context) error {
+	factories := []interface {
+		StartWithContext(context.Context)
+		Shutdown()
+	}{c.kube, c.leases, c.edge, c.system}
+	for _, f := range factories {
+		f.StartWithContext(ctx)
+		defer f.Shutdown()
+	}
+	klog.FromContext(ctx).Info("Waiting for informers")
+	if !cache.WaitForNamedCacheSyncWithContext(ctx, c.synced()...) {
+		return errors.New("informers did not sync before the end")
+	}
+	klog.FromContext(ctx).Info("Controller is working")
+	var wg sync.WaitGroup
+	wg.Go(func() { c.caches.Run(ctx, cacheWorkers) })
+	wg.Go(func() { c.nodes.Run(ctx, c.options.NodeWorkers) })
+	wg.Go(func() { c.looks.Run(ctx, c.options.LookUpWorkers) })
+	wg.Go(func() { c.sweep(ctx) })
+	wg.Wait()
+	return nil
+}
+
+func (c *Controller) synced() []cache.InformerSynced {
+	edge := c.edge.Edgecache().V1alpha1()
+	return []cache.InformerSynced{
+		c.kube.Core().V1().Nodes().Informer().HasSynced,
+		c.leases.Coordination().V1().Leases().Informer().HasSynced,
+		edge.ImageCaches().Informer().HasSynced,
+		c.system.Edgecache().V1alpha1().NodeImageCaches().Informer().HasSynced,
+		edge.ImageContents().Informer().HasSynced,
+	}
+}
+
+// sweep looks for contents that nothing names, from time to time.
+func (c *Controller) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := c.contents.Sweep(ctx, c.namedContents()); err != nil && ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Sweeping image contents")
+		}
+	}
+}
+
+// namedContents gives the names of the contents that a reference stands for, or that a
+// node is known to hold or to be asked to hold, dark nodes included.
+func (c *Controller) namedContents() map[string]bool {
+	named := map[string]bool{}
+	for _, d := range c.table.Targets() {
+		if d != "" {
+			named[v1alpha1.ContentName(d)] = true
+		}
+	}
+	objects, _ := c.system.Edgecache().V1alpha1().NodeImageCaches().Lister().List(labels.Everything())
+	for _, o := range objects {
+		for i := range o.Spec.Images {
+			named[contentName(o.Spec.Images[i].Digest)] = true
+		}
+		for i := range o.Status.Images {
+			named[contentName(o.Status.Images[i].Digest)] = true
+			named[contentName(o.Status.Images[i].Current)] = true
+		}
+	}
+	return named
+}
+
+// secrets reads pull secrets one by one: the controller may get, not list them.
+type secrets struct{ client kubernetes.Interface }
+
+// Secret reads one Secret.
+func (s secrets) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	secret, err := s.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("getting secret %s/%s: %w", namespace, name, err)
+	}
+	return secret, nil
+}

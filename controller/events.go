@@ -1,0 +1,202 @@
+package controller
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/tools/cache"
+
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/nodes"
+)
+
+// listen connects informers to keys.
+func (c *Controller) listen() error {
+	edge := c.edge.Edgecache().V1alpha1()
+	objects := c.system.Edgecache().V1alpha1().NodeImageCaches().Informer()
+	if err := objects.AddIndexers(nodes.Indexers()); err != nil {
+		return fmt.Errorf("adding indexers: %w", err)
+	}
+	edge.ImageContents().Informer() // read by lister; its events concern nobody
+	for _, on := range []struct {
+		informer cache.SharedIndexInformer
+		handler  cache.ResourceEventHandler
+	}{
+		{edge.ImageCaches().Informer(), handler[*v1alpha1.ImageCache]{c.cacheChanged, c.cacheGone}},
+		{objects, handler[*v1alpha1.NodeImageCache]{c.objectChanged, c.objectGone}},
+		{c.kube.Core().V1().Nodes().Informer(), handler[*corev1.Node]{c.nodeChanged, c.nodeGone}},
+		{c.leases.Coordination().V1().Leases().Informer(), handler[*coordinationv1.Lease]{c.leaseChanged, c.leaseGone}},
+	} {
+		if _, err := on.informer.AddEventHandler(on.handler); err != nil {
+			return fmt.Errorf("listening to informer: %w", err)
+		}
+	}
+	return nil
+}
+
+// handler takes events of one type. before is nil for an object that is new.
+type handler[T any] struct {
+	changed func(before, after T)
+	gone    func(last T)
+}
+
+// OnAdd takes a new object.
+func (h handler[T]) OnAdd(obj any, _ bool) {
+	if after, ok := obj.(T); ok {
+		var none T
+		h.changed(none, after)
+	}
+}
+
+// OnUpdate takes a changed object.
+func (h handler[T]) OnUpdate(oldObj, newObj any) {
+	before, ok1 := oldObj.(T)
+	after, ok2 := newObj.(T)
+	if ok1 && ok2 {
+		h.changed(before, after)
+	}
+}
+
+// OnDelete takes the last known state of an object that is gone.
+func (h handler[T]) OnDelete(obj any) {
+	if unknown, ok := obj.(cache.DeletedFinalStateUnknown); ok {
+		obj = unknown.Obj
+	}
+	if last, ok := obj.(T); ok {
+		h.gone(last)
+	}
+}
+
+func (c *Controller) cacheChanged(_, ic *v1alpha1.ImageCache) {
+	c.view.Put(ic)
+	c.caches.Add(keyOf(wish.OwnerOf(ic)))
+}
+
+func (c *Controller) cacheGone(ic *v1alpha1.ImageCache) {
+	c.view.Delete(wish.OwnerOf(ic))
+	c.caches.Add(keyOf(wish.OwnerOf(ic)))
+}
+
+func (c *Controller) objectChanged(before, after *v1alpha1.NodeImageCache) {
+	c.nodes.Add(after.Name)
+	c.gatherOwners(before)
+	c.gatherOwners(after)
+	c.gatherSelecting(after.Name)
+}
+
+func (c *Controller) objectGone(last *v1alpha1.NodeImageCache) {
+	c.objectChanged(nil, last)
+}
+
+func (c *Controller) nodeChanged(before, after *corev1.Node) {
+	if before != nil && sameNode(before, after) {
+		return
+	}
+	c.nodes.Add(after.Name)
+	for _, ic := range c.view.All() {
+		if before != nil && len(ic.On(before)) > 0 || len(ic.On(after)) > 0 {
+			c.gather(ic.Owner())
+		}
+	}
+}
+
+func (c *Controller) nodeGone(last *corev1.Node) {
+	c.reaches.Forget(last.Name)
+	c.nodeChanged(nil, last)
+}
+
+// sameNode says whether nothing changed that matters here.
+func sameNode(a, b *corev1.Node) bool {
+	return a.UID == b.UID && maps.Equal(a.Labels, b.Labels) && fleet.Ready(a) == fleet.Ready(b) &&
+		a.Status.NodeInfo == b.Status.NodeInfo
+}
+
+func (c *Controller) leaseChanged(_, lease *coordinationv1.Lease) {
+	c.clock.Observe(lease, time.Now())
+	c.nodes.Add(lease.Name)
+}
+
+func (c *Controller) leaseGone(lease *coordinationv1.Lease) {
+	c.clock.Forget(lease.Name)
+	c.nodes.Add(lease.Name)
+}
+
+// noteReach has statuses summed up again when a node came within reach or went out of it.
+func (c *Controller) noteReach(name string) {
+	n, err := c.kube.Core().V1().Nodes().Lister().Get(name)
+	if err != nil {
+		return
+	}
+	fresh, _ := c.clock.Fresh(name, time.Now())
+	if c.reaches.Note(name, fleet.ReachOf(n, fresh)) {
+		c.gatherSelecting(name)
+	}
+}
+
+// gather has the status of a cache summed up soon.
+func (c *Controller) gather(owner wish.Owner) {
+	delay := gatherLeast + time.Duration(c.reaches.Len())*gatherPerNode
+	c.caches.AddAfter(keyOf(owner), delay)
+}
+
+func (c *Controller) gatherOwners(object *v1alpha1.NodeImageCache) {
+	if object == nil {
+		return
+	}
+	owners, _ := nodes.OwnersOf(object) // fails only for another type
+	for _, o := range owners {
+		c.gather(wish.Owner(o))
+	}
+}
+
+func (c *Controller) gatherSelecting(name string) {
+	n, err := c.kube.Core().V1().Nodes().Lister().Get(name)
+	if err != nil {
+		return
+	}
+	for _, ic := range c.view.All() {
+		if len(ic.On(n)) > 0 {
+			c.gather(ic.Owner())
+		}
+	}
+}
+
+func keyOf(owner wish.Owner) cache.ObjectName {
+	namespace, name, _ := strings.Cut(string(owner), "/")
+	return cache.ObjectName{Namespace: namespace, Name: name}
+}
+
+func contentName(digest string) string { return strings.Replace(digest, ":", "-", 1) }
+
+// slim drops what the controller never reads before an object is kept in memory.
+func slim(obj any) (any, error) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetManagedFields(nil)
+	}
+	if n, ok := obj.(*corev1.Node); ok {
+		slimNode(n)
+	}
+	return obj, nil
+}
+
+func slimNode(n *corev1.Node) {
+	n.Annotations = nil
+	n.Spec = corev1.NodeSpec{}
+	var ready []corev1.NodeCondition
+	for _, cond := range n.Status.Conditions {
+		if cond.Type == corev1.NodeReady {
+			ready = []corev1.NodeCondition{{Type: cond.Type, Status: cond.Status}}
+		}
+	}
+	n.Status = corev1.NodeStatus{
+		Conditions: ready,
+		NodeInfo:   corev1.NodeSystemInfo{OperatingSystem: n.Status.NodeInfo.OperatingSystem, Architecture: n.Status.NodeInfo.Architecture},
+	}
+}

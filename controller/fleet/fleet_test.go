@@ -1,0 +1,181 @@
+package fleet
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+)
+
+func TestReachOf(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		ready corev1.ConditionStatus
+		fresh bool
+		want  Reach
+	}{
+		{corev1.ConditionTrue, true, Connected},
+		{corev1.ConditionFalse, true, Connected},
+		{corev1.ConditionUnknown, true, Connected},
+		{corev1.ConditionTrue, false, NoAgent},
+		{corev1.ConditionFalse, false, Unreachable},
+		{corev1.ConditionUnknown, false, Unreachable},
+		{"", false, Unreachable},
+	}
+	for _, tc := range tests {
+		node := &corev1.Node{}
+		if tc.ready != "" {
+			node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue}, {Type: corev1.NodeReady, Status: tc.ready}}
+		}
+		if got := ReachOf(node, tc.fresh); got != tc.want {
+			t.Errorf("Ready=%q fresh=%v: %s, want %s", tc.ready, tc.fresh, got, tc.want)
+		}
+	}
+}
+
+func TestLeaseClock(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	type look struct {
+		at      time.Duration // since start
+		written time.Duration // renewTime, since start
+		fresh   bool
+		left    time.Duration
+	}
+	minutes := func(n int) time.Duration { return time.Duration(n) * time.Minute }
+	tests := map[string][]look{
+		"renewed in time": {
+			{0, 0, true, minutes(10)}, {minutes(5), minutes(5), true, minutes(10)}, {minutes(14), minutes(14), true, minutes(10)},
+		},
+		"goes stale when the renewals stop": {
+			{0, 0, true, minutes(10)}, {minutes(9), 0, true, minutes(1)}, {minutes(10), 0, false, 0}, {minutes(60), minutes(60), true, minutes(10)},
+		},
+		"long dark when first seen": {
+			{0, -minutes(30), false, 0}, {minutes(1), minutes(1), true, minutes(10)},
+		},
+		"renewed a while before it was first seen": {
+			{0, -minutes(4), true, minutes(6)},
+		},
+		"a clock far behind counts from the first renewal seen": {
+			{0, -minutes(60 * 24 * 365 * 50), false, 0},
+			{minutes(4), -minutes(60*24*365*50 - 4), true, minutes(10)},
+			{minutes(13), -minutes(60*24*365*50 - 4), true, minutes(1)},
+		},
+		"a clock far ahead goes stale all the same": {
+			{0, minutes(60 * 24), true, minutes(10)}, {minutes(11), minutes(60 * 24), false, 0},
+		},
+	}
+	for name, looks := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := NewLeaseClock()
+			for _, l := range looks {
+				now := start.Add(l.at)
+				c.Observe(lease("n", start.Add(l.written)), now)
+				if fresh, left := c.Fresh("n", now); fresh != l.fresh || left != l.left {
+					t.Errorf("at %v: fresh %v for %v, want %v for %v", l.at, fresh, left, l.fresh, l.left)
+				}
+			}
+			c.Forget("n")
+			if fresh, _ := c.Fresh("n", start); fresh {
+				t.Error("fresh after Forget")
+			}
+		})
+	}
+}
+
+func TestView(t *testing.T) {
+	t.Parallel()
+	v := NewView()
+	a, b := imageCache("a", "app:v1", "db:v1"), imageCache("b", "app:v1")
+	v.Put(a)
+	v.Put(b)
+	naming := v.Naming(ref(t, "docker.io/library/app:v1"))
+	slices.Sort(naming)
+	if diff := cmp.Diff([]wish.Owner{"ns/a", "ns/b"}, naming); diff != "" {
+		t.Errorf("naming app:v1 (-want +got):\n%s", diff)
+	}
+	before := v.Get("ns/a")
+	v.Put(a.DeepCopy())
+	if v.Get("ns/a") != before {
+		t.Error("an unchanged cache was compiled again")
+	}
+	edited := imageCache("a", "app:v2")
+	edited.Generation = 2
+	v.Put(edited)
+	if got := v.Naming(ref(t, "app:v1")); !slices.Equal(got, []wish.Owner{"ns/b"}) {
+		t.Errorf("naming app:v1 after the edit = %v", got)
+	}
+	v.Delete("ns/b")
+	if len(v.All()) != 1 || v.Get("ns/b") != nil {
+		t.Errorf("after Delete: %d caches", len(v.All()))
+	}
+}
+
+func TestGaveUp(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		edit func(*v1alpha1.ImageCache)
+		want bool
+	}{
+		"there":                        {func(*v1alpha1.ImageCache) {}, true},
+		"being deleted, images retain": {func(ic *v1alpha1.ImageCache) { ic.DeletionTimestamp = new(metav1.Now()) }, false},
+		"being deleted, images go": {func(ic *v1alpha1.ImageCache) {
+			ic.DeletionTimestamp = new(metav1.Now())
+			ic.Spec.DeletionPolicy = v1alpha1.DeletionRemove
+		}, true},
+		"edited to remove, then deleted": {func(ic *v1alpha1.ImageCache) {
+			ic.Spec.DeletionPolicy = v1alpha1.DeletionRemove
+			ic.Generation++
+		}, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := NewView()
+			ic := imageCache("a", "app:v1")
+			v.Put(ic.DeepCopy())
+			tc.edit(ic)
+			v.Put(ic)
+			if got := v.GaveUp("ns/a"); got != tc.want {
+				t.Errorf("GaveUp = %v, want %v", got, tc.want)
+			}
+		})
+	}
+	if NewView().GaveUp("ns/gone") {
+		t.Error("a cache that is gone gives nothing up")
+	}
+}
+
+func lease(name string, renewed time.Time) *coordinationv1.Lease {
+	l := &coordinationv1.Lease{}
+	l.Name = name
+	l.Spec.RenewTime = new(metav1.NewMicroTime(renewed))
+	l.Spec.LeaseDurationSeconds = new(int32(600))
+	return l
+}
+
+func imageCache(name string, images ...v1alpha1.ImageReference) *v1alpha1.ImageCache {
+	return &v1alpha1.ImageCache{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("uid-" + name), Generation: 1},
+		Spec:       v1alpha1.ImageCacheSpec{CacheSpec: []v1alpha1.CacheSpecImages{{Images: images}}},
+	}
+}
+
+func ref(t *testing.T, s string) imageref.Reference {
+	t.Helper()
+	r, err := imageref.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}

@@ -1,0 +1,105 @@
+package fleet
+
+import (
+	"sync"
+
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+)
+
+// View holds every ImageCache, prepared for matching.
+type View struct {
+	mu     sync.RWMutex
+	caches map[wish.Owner]*Cache // guarded by mu; values are immutable
+	list   []*wish.Cache         // guarded by mu; rebuilt when nil, never changed in place
+}
+
+// Cache is an ImageCache as last seen.
+type Cache struct {
+	*wish.Cache
+	// Errs are the parts of the spec that could not be used.
+	Errs field.ErrorList
+	// LetsGo says that the cache is being deleted and its images stay on the nodes.
+	LetsGo     bool
+	uid        string
+	generation int64
+	deleting   bool
+}
+
+// NewView makes an empty view.
+func NewView() *View {
+	return &View{caches: map[wish.Owner]*Cache{}}
+}
+
+// Put takes in an ImageCache as it stands now.
+func (v *View) Put(ic *v1alpha1.ImageCache) {
+	owner := wish.OwnerOf(ic)
+	deleting := ic.DeletionTimestamp != nil
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if c := v.caches[owner]; c != nil && c.uid == string(ic.UID) && c.generation == ic.Generation && c.deleting == deleting {
+		return
+	}
+	compiled, errs := wish.Compile(ic)
+	v.caches[owner] = &Cache{
+		Cache: compiled, Errs: errs,
+		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
+		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
+	}
+	v.list = nil
+}
+
+// Delete drops an ImageCache.
+func (v *View) Delete(owner wish.Owner) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.caches, owner)
+	v.list = nil
+}
+
+// Get gives one ImageCache, nil when there is none.
+func (v *View) Get(owner wish.Owner) *Cache {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.caches[owner]
+}
+
+// All gives every ImageCache. Callers do not change the slice.
+func (v *View) All() []*wish.Cache {
+	v.mu.RLock()
+	list := v.list
+	v.mu.RUnlock()
+	if list != nil {
+		return list
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.list = make([]*wish.Cache, 0, len(v.caches))
+	for _, c := range v.caches {
+		v.list = append(v.list, c.Cache)
+	}
+	return v.list
+}
+
+// Naming gives the ImageCaches that name an image in any list.
+func (v *View) Naming(ref imageref.Reference) []wish.Owner {
+	var owners []wish.Owner
+	for _, c := range v.All() {
+		if c.Names(ref) {
+			owners = append(owners, c.Owner())
+		}
+	}
+	return owners
+}
+
+// GaveUp says whether an image that a node holds on an owner's behalf alone is to be
+// removed when nobody asks for it any more. It is when the owner is there and no longer
+// asks for it. It is not when the owner was deleted with deletionPolicy Retain, which
+// leaves the image as it is.
+func (v *View) GaveUp(owner wish.Owner) bool {
+	c := v.Get(owner)
+	return c != nil && !c.LetsGo
+}

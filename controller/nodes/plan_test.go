@@ -1,0 +1,248 @@
+package nodes
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/opencontainers/go-digest"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+)
+
+var (
+	d1, d2 = digestOf('1'), digestOf('2')
+	now    = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	then   = metav1.NewTime(now.Add(-time.Hour))
+)
+
+// known is a table of digests; owners in strangers have no right to any image.
+type known struct {
+	targets   map[string]digest.Digest
+	strangers []wish.Owner
+}
+
+func (k known) Target(r imageref.Reference) digest.Digest { return k.targets[r.String()] }
+func (k known) Admits(_ imageref.Reference, o wish.Owner) bool {
+	return !slices.Contains(k.strangers, o)
+}
+
+func TestPlan(t *testing.T) {
+	t.Parallel()
+	const app = "r.io/app:v1"
+	wantsApp := []wish.Image{wished(app, "ns/a")}
+	resolved := known{targets: map[string]digest.Digest{app: d1}}
+	tests := map[string]struct {
+		object  v1alpha1.NodeImageCache
+		wish    []wish.Image
+		targets known
+		gaveUp  []wish.Owner
+		want    v1alpha1.NodeImageCacheSpec
+	}{
+		"a wished image with its digest and size": {
+			wish: wantsApp, targets: resolved,
+			want: spec("uid", entry(app, d1, "ns/a")),
+		},
+		"nothing wished and nobody to tell": {want: v1alpha1.NodeImageCacheSpec{}},
+		"nothing wished, an agent is there": {
+			object: object(0, status(1)),
+			want:   spec("uid"),
+		},
+		"an image without digest waits, and the wish is not complete": {
+			wish: append(wantsApp, wished("r.io/new:v1", "ns/a")), targets: resolved,
+			want: spec("", entry(app, d1, "ns/a")),
+		},
+		"the wish stays complete once it was": {
+			object: object(1, status(1), func(o *v1alpha1.NodeImageCache) { o.Spec.NodeUID = "uid" }),
+			wish:   []wish.Image{wished("r.io/new:v1", "ns/a")},
+			want:   spec("uid"),
+		},
+		"a digest that is lost from memory is not taken away": {
+			object: holding(entry(app, d1, "ns/a")), wish: wantsApp,
+			want: spec("uid", entry(app, d1, "ns/a")),
+		},
+		"a new digest replaces the old one, its size too": {
+			object: holding(func() v1alpha1.NodeImage { e := entry(app, d2, "ns/a"); e.Size = 7; return e }()), wish: wantsApp, targets: resolved,
+			want: spec("uid", entry(app, d1, "ns/a")),
+		},
+		"a size that was written is not written again": {
+			object: holding(func() v1alpha1.NodeImage { e := entry(app, d1, "ns/a"); e.Size = 7; return e }()), wish: wantsApp, targets: resolved,
+			want: spec("uid", func() v1alpha1.NodeImage { e := entry(app, d1, "ns/a"); e.Size = 7; return e }()),
+		},
+		"policies other than the defaults are written": {
+			wish:    []wish.Image{{Ref: ref(app), Pin: v1alpha1.PinNever, KeepPrevious: 3, Priority: 9, Owners: []wish.Owner{"ns/a"}}},
+			targets: resolved,
+			want: spec("uid", func() v1alpha1.NodeImage {
+				e := entry(app, d1, "ns/a")
+				e.Pin, e.KeepPrevious, e.Priority = v1alpha1.PinNever, new(int32(3)), 9
+				return e
+			}()),
+		},
+		"a suspended cache's image stays at its digest": {
+			wish: []wish.Image{func() wish.Image { w := wished(app, "ns/a"); w.Held = d2; return w }()}, targets: resolved,
+			want: spec("uid", entry(app, d2, "ns/a")),
+		},
+		"an owner without the right does not count": {
+			wish: []wish.Image{wished(app, "ns/a", "other/b")}, targets: known{targets: resolved.targets, strangers: []wish.Owner{"other/b"}},
+			want: spec("uid", entry(app, d1, "ns/a")),
+		},
+		"an image that only strangers ask for does not come": {
+			wish: []wish.Image{wished(app, "other/b")}, targets: known{targets: resolved.targets, strangers: []wish.Owner{"other/b"}},
+			want: spec(""),
+		},
+		"what an owner gave up is removed": {
+			object: holding(entry(app, d1, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
+			want: removing(spec("uid"), app, d1, metav1.NewTime(now)),
+		},
+		"what a deleted owner left is let go": {
+			object: holding(entry(app, d1, "ns/a")),
+			want:   spec("uid"),
+		},
+		"one that gave up beside one that was deleted removes": {
+			object: holding(entry(app, d1, "ns/a", "ns/b")), gaveUp: []wish.Owner{"ns/b"},
+			want: removing(spec("uid"), app, d1, metav1.NewTime(now)),
+		},
+		"a removal stays until the agent saw it": {
+			object: object(5, removal(app, d1), status(4)),
+			want:   removing(spec("uid"), app, d1, then),
+		},
+		"a removal stays while the agent is at it": {
+			object: object(5, removal(app, d1), status(5, v1alpha1.NodeImageStatus{Name: app, Digest: d1.String(), Phase: v1alpha1.PhaseRemoving})),
+			want:   removing(spec("uid"), app, d1, then),
+		},
+		"a removal leaves when the agent reports it gone": {
+			object: object(5, removal(app, d1), status(5)),
+			want:   spec("uid"),
+		},
+		"a removal leaves when the image is wished again": {
+			object: object(5, removal(app, d1), status(4)), wish: wantsApp, targets: resolved,
+			want: spec("uid", entry(app, d1, "ns/a")),
+		},
+		"a removal is not started twice": {
+			object: func() v1alpha1.NodeImageCache {
+				o := object(5, removal(app, d1), status(4))
+				o.Spec.Images = []v1alpha1.NodeImage{entry(app, d1, "ns/a")}
+				return o
+			}(),
+			gaveUp: []wish.Owner{"ns/a"},
+			want:   removing(spec("uid"), app, d1, then),
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := plan(planInput{
+				nodeUID: "uid", object: &tc.object, wish: tc.wish, targets: tc.targets,
+				size:   func(digest.Digest) int64 { return 100 },
+				gaveUp: func(o wish.Owner) bool { return slices.Contains(tc.gaveUp, o) },
+				now:    now,
+			})
+			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("spec (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPlanIsStable: planning again on what was planned changes nothing.
+func TestPlanIsStable(t *testing.T) {
+	t.Parallel()
+	in := planInput{
+		nodeUID: "uid", now: now,
+		object:  &v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{entry("r.io/old:v1", d1, "ns/a")}}},
+		targets: known{targets: map[string]digest.Digest{"r.io/app:v1": d1, "r.io/db:v1": d2}},
+		wish:    []wish.Image{wished("r.io/db:v1", "ns/a"), wished("r.io/app:v1", "ns/a", "ns/b"), wished("r.io/none:v1", "ns/a")},
+		size:    func(digest.Digest) int64 { return 100 },
+		gaveUp:  func(wish.Owner) bool { return true },
+	}
+	first := plan(in)
+	in.object = &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Spec: first}
+	in.now = now.Add(time.Hour)
+	if diff := cmp.Diff(first, plan(in)); diff != "" {
+		t.Errorf("second plan (-first +second):\n%s", diff)
+	}
+}
+
+// TestSpecSize: 1,000 images with the longest names and many owners stay within the share.
+func TestSpecSize(t *testing.T) {
+	t.Parallel()
+	var images []wish.Image
+	targets := known{targets: map[string]digest.Digest{}}
+	var owners []wish.Owner
+	for i := range 20 {
+		owners = append(owners, wish.Owner(fmt.Sprintf("%s/%0253d", strings.Repeat("n", 63), i)))
+	}
+	for i := range MaxImages + 50 {
+		name := fmt.Sprintf("r.io/%0247d:v1", i)
+		images = append(images, wished(name, owners...))
+		targets.targets[ref(name).String()] = d1
+	}
+	got := plan(planInput{
+		nodeUID: "uid", object: &v1alpha1.NodeImageCache{}, wish: images, targets: targets,
+		size: func(digest.Digest) int64 { return 1 << 40 }, gaveUp: func(wish.Owner) bool { return false }, now: now,
+	})
+	b, err := json.Marshal(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Images) != MaxImages || len(b) > maxSpecBytes {
+		t.Errorf("%d images in %d bytes, want %d in at most %d", len(got.Images), len(b), MaxImages, maxSpecBytes)
+	}
+}
+
+func digestOf(c byte) digest.Digest { return digest.Digest("sha256:" + strings.Repeat(string(c), 64)) }
+
+func ref(s string) imageref.Reference {
+	r, err := imageref.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+func wished(name string, owners ...wish.Owner) wish.Image {
+	return wish.Image{Ref: ref(name), Pin: v1alpha1.PinAlways, KeepPrevious: wish.DefaultKeepPrevious, Owners: owners}
+}
+
+func entry(name string, d digest.Digest, owners ...string) v1alpha1.NodeImage {
+	return v1alpha1.NodeImage{Name: name, Digest: d.String(), Size: 100, Owners: owners}
+}
+
+func spec(nodeUID string, images ...v1alpha1.NodeImage) v1alpha1.NodeImageCacheSpec {
+	return v1alpha1.NodeImageCacheSpec{NodeUID: nodeUID, Images: images}
+}
+
+func removing(s v1alpha1.NodeImageCacheSpec, name string, d digest.Digest, since metav1.Time) v1alpha1.NodeImageCacheSpec {
+	s.Remove = append(s.Remove, v1alpha1.RemoveImage{Name: name, Digest: d.String(), Since: since})
+	return s
+}
+
+func object(generation int64, edits ...func(*v1alpha1.NodeImageCache)) v1alpha1.NodeImageCache {
+	o := v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Generation: generation}}
+	for _, edit := range edits {
+		edit(&o)
+	}
+	return o
+}
+
+func holding(images ...v1alpha1.NodeImage) v1alpha1.NodeImageCache {
+	return object(1, func(o *v1alpha1.NodeImageCache) { o.Spec = spec("uid", images...) })
+}
+
+func removal(name string, d digest.Digest) func(*v1alpha1.NodeImageCache) {
+	return func(o *v1alpha1.NodeImageCache) { o.Spec = removing(spec("uid"), name, d, then) }
+}
+
+func status(generation int64, images ...v1alpha1.NodeImageStatus) func(*v1alpha1.NodeImageCache) {
+	return func(o *v1alpha1.NodeImageCache) {
+		o.Status = v1alpha1.NodeImageCacheStatus{ObservedGeneration: generation, Images: images}
+	}
+}

@@ -1,0 +1,338 @@
+package resolution
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+	"edgecache.dev/registrycheck/keychain"
+	"edgecache.dev/registrycheck/resolve"
+)
+
+var d1, d2 = digestOf('1'), digestOf('2')
+
+const app = "r.io/app:v1"
+
+// world is a registry, the contents and the looker under test.
+type world struct {
+	t      *testing.T
+	table  *Table
+	looker *Looker
+
+	tags    map[string]digest.Digest // what the registry has
+	refusal error                    // of every request; nil while the registry answers
+	kept    map[digest.Digest]bool
+	asked   []string // requests
+	changed []wish.Owner
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, table: NewTable(), tags: map[string]digest.Digest{app: d1}, kept: map[digest.Digest]bool{}}
+	w.looker = &Looker{
+		Table: w.table, Resolver: w, Contents: w, Secrets: w,
+		Clock:   clocktesting.NewFakePassiveClock(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)),
+		Changed: func(o wish.Owner) { w.changed = append(w.changed, o) },
+	}
+	return w
+}
+
+// Digest answers a small request.
+func (w *world) Digest(_ context.Context, ref imageref.Reference, _ keychain.Keychain) (digest.Digest, error) {
+	return w.answer("HEAD", ref)
+}
+
+// Resolve answers a full one.
+func (w *world) Resolve(_ context.Context, ref imageref.Reference, _ keychain.Keychain) (resolve.Image, error) {
+	d, err := w.answer("GET", ref)
+	return resolve.Image{Reference: ref, Digest: d}, err
+}
+
+func (w *world) answer(method string, ref imageref.Reference) (digest.Digest, error) {
+	w.asked = append(w.asked, method+" "+strings.TrimPrefix(ref.String(), "r.io/app"))
+	if err := w.refusal; err != nil {
+		return "", err
+	}
+	if ref.Digest() != "" {
+		return ref.Digest(), nil
+	}
+	return w.tags[ref.String()], nil
+}
+
+// Keep records a content.
+func (w *world) Keep(_ context.Context, img resolve.Image) error {
+	w.kept[img.Digest] = true
+	return nil
+}
+
+// Knows says what was recorded.
+func (w *world) Knows(_ imageref.Reference, d digest.Digest) bool { return w.kept[d] }
+
+// Secret has none.
+func (w *world) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+}
+
+func interest(owner wish.Owner, edits ...func(*Interest)) Interest {
+	namespace, _, _ := strings.Cut(string(owner), "/")
+	in := Interest{Owner: owner, Namespace: namespace, Images: []imageref.Reference{mustParse(app)}, Again: never}
+	for _, edit := range edits {
+		edit(&in)
+	}
+	return in
+}
+
+func never(imageref.Reference) bool { return false }
+func always(in *Interest)           { in.Again = func(imageref.Reference) bool { return true } }
+
+// take gives an interest and does the look-ups that it asks for.
+func (w *world) take(in Interest) (again time.Duration) {
+	w.t.Helper()
+	for _, key := range w.table.Take(in) {
+		again = w.sync(key)
+	}
+	return again
+}
+
+func (w *world) sync(key Key) time.Duration {
+	w.t.Helper()
+	again, err := w.looker.Sync(w.t.Context(), key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return again
+}
+
+func (w *world) expect(owner wish.Owner, want digest.Digest, verdict v1alpha1.Verdict) {
+	w.t.Helper()
+	got, check := w.table.Known(mustParse(app), owner)
+	if got != want || check == nil && verdict != "" || check != nil && check.Verdict != verdict {
+		w.t.Errorf("%s knows %q with %+v, want %q with %q", owner, got, check, want, verdict)
+	}
+}
+
+func (w *world) requests(want ...string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, w.asked); diff != "" {
+		w.t.Errorf("requests (-want +got):\n%s", diff)
+	}
+	w.asked = nil
+}
+
+func TestOneDigestForTheFleet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.take(interest("a/x"))
+	w.requests("GET :v1")
+	w.tags[app] = d2 // the tag moves, nobody asks
+	w.take(interest("b/y"))
+	w.requests("HEAD @" + d1.String()) // b must show its right to the digest, and does not move the tag
+	w.expect("a/x", d1, v1alpha1.VerdictPullable)
+	w.expect("b/y", d1, v1alpha1.VerdictPullable)
+
+	w.changed = nil
+	w.take(interest("b/y", always)) // b asks for a refresh
+	w.requests("HEAD :v1", "GET :v1")
+	w.expect("a/x", d2, v1alpha1.VerdictPullable)
+	w.expect("b/y", d2, v1alpha1.VerdictPullable)
+	slices.Sort(w.changed)
+	if !slices.Equal(w.changed, []wish.Owner{"a/x", "b/y"}) {
+		t.Errorf("told %v, want both owners", w.changed)
+	}
+}
+
+func TestUnchangedTagCostsOneRequest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.take(interest("a/x"))
+	w.asked = nil
+	for range 3 {
+		w.take(interest("a/x"))         // nothing to do
+		w.take(interest("a/x", always)) // a refresh
+	}
+	w.requests("HEAD :v1", "HEAD :v1", "HEAD :v1")
+}
+
+func TestFailureKeepsWhatWasKnown(t *testing.T) {
+	t.Parallel()
+	for verdict, reason := range map[v1alpha1.Verdict]string{
+		v1alpha1.VerdictInconclusive: v1alpha1.ReasonNetworkError, v1alpha1.VerdictNotPullable: v1alpha1.ReasonNotFound,
+	} {
+		t.Run(string(verdict), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.take(interest("a/x"))
+			w.refusal = &resolve.Error{Verdict: verdict, Reason: reason, Err: errors.New("no")}
+			if again := w.take(interest("a/x", always)); again <= 0 {
+				t.Error("a failed look-up is not tried again")
+			}
+			w.expect("a/x", d1, verdict)
+			if !w.table.Admits(mustParse(app), "a/x") {
+				t.Error("who was admitted is not admitted any more")
+			}
+			if w.table.Pending("a/x") {
+				t.Error("a look-up that ended counts as pending")
+			}
+			w.refusal = nil
+			w.sync(Key{Ref: mustParse(app), Namespace: "a"}) // the retry
+			w.expect("a/x", d1, v1alpha1.VerdictPullable)
+		})
+	}
+}
+
+func TestStrangersAreNotAdmitted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.take(interest("a/x"))
+	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonUnauthorized, Err: errors.New("no")}
+	w.take(interest("b/y"))
+	w.expect("a/x", d1, v1alpha1.VerdictPullable)
+	w.expect("b/y", "", v1alpha1.VerdictNotPullable)
+	if w.table.Admits(mustParse(app), "b/y") {
+		t.Error("b is admitted by a's right")
+	}
+}
+
+func TestRestartLooksNothingUpAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	known := func(in *Interest) {
+		in.Known = []v1alpha1.ImageStatus{{Name: app, Digest: d2.String(), Check: &v1alpha1.ImageCheck{Verdict: v1alpha1.VerdictPullable}}}
+	}
+	w.take(interest("a/x", known))
+	w.requests()
+	w.expect("a/x", d2, v1alpha1.VerdictPullable)
+
+	w.take(interest("b/y", func(in *Interest) { // caught between two writes
+		in.Known = []v1alpha1.ImageStatus{{Name: app, Digest: digestOf('3').String(), Check: &v1alpha1.ImageCheck{Verdict: v1alpha1.VerdictPullable}}}
+	}))
+	w.requests("GET :v1")
+	w.expect("a/x", d1, v1alpha1.VerdictPullable)
+	w.expect("b/y", d1, v1alpha1.VerdictPullable)
+}
+
+func TestAfterRestartARefusalIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.take(interest("a/x", func(in *Interest) {
+		in.Known = []v1alpha1.ImageStatus{{Name: app, Check: &v1alpha1.ImageCheck{Verdict: v1alpha1.VerdictNotPullable, Reason: "NotFound"}}}
+	}))
+	w.requests("GET :v1")
+	w.expect("a/x", d1, v1alpha1.VerdictPullable)
+}
+
+func TestQuietAndTrusted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.take(interest("a/x", always, func(in *Interest) { in.Quiet = true }))
+	w.requests()
+	pinned := mustParse("r.io/app@" + d2.String())
+	w.take(interest("a/z", func(in *Interest) { in.Trusted, in.Images = true, []imageref.Reference{pinned} }))
+	w.requests()
+	if got := w.table.Target(pinned); got != d2 || !w.table.Admits(pinned, "a/z") {
+		t.Errorf("a trusted digest stands for %q, admitted %v", got, w.table.Admits(pinned, "a/z"))
+	}
+}
+
+func TestForgetting(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.take(interest("a/x"))
+	w.take(interest("b/y"))
+	w.table.Drop("a/x")
+	if got := w.table.Target(mustParse(app)); got != d1 {
+		t.Errorf("target = %q while b names it", got)
+	}
+	w.take(interest("b/y", func(in *Interest) { in.Images = nil }))
+	if got := w.table.Target(mustParse(app)); got != "" || len(w.table.Targets()) != 0 {
+		t.Errorf("target = %q after nobody names it", got)
+	}
+	w.asked = nil
+	w.sync(Key{Ref: mustParse(app), Namespace: "a"}) // a retry that comes late
+	w.requests()
+}
+
+func TestPending(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	keys := w.table.Take(interest("a/x"))
+	if !w.table.Pending("a/x") {
+		t.Error("a look-up that waits is not pending")
+	}
+	w.sync(keys[0])
+	if w.table.Pending("a/x") {
+		t.Error("a look-up that ended is pending")
+	}
+}
+
+func TestCheckTimeMovesWithTheVerdict(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	clock := clocktesting.NewFakePassiveClock(time.Unix(1000, 0))
+	w.looker.Clock = clock
+	refuse := func(reason string) {
+		w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictInconclusive, Reason: reason, Err: errors.New("no")}
+	}
+	when := func() int64 {
+		_, check := w.table.Known(mustParse(app), "a/x")
+		return check.Time.Unix()
+	}
+	refuse(v1alpha1.ReasonNetworkError)
+	w.take(interest("a/x"))
+	clock.SetTime(time.Unix(2000, 0))
+	refuse(v1alpha1.ReasonRateLimited)
+	w.sync(Key{Ref: mustParse(app), Namespace: "a"})
+	if when() != 1000 {
+		t.Errorf("time %d, want 1000: the verdict stayed", when())
+	}
+	w.refusal = nil
+	w.sync(Key{Ref: mustParse(app), Namespace: "a"})
+	if when() != 2000 {
+		t.Errorf("time %d, want 2000: the verdict changed", when())
+	}
+}
+
+func TestRetry(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		verdict     v1alpha1.Verdict
+		failures    int
+		atLeast     time.Duration
+		least, most time.Duration
+	}{
+		{v1alpha1.VerdictInconclusive, 1, 0, 5 * time.Second, 7 * time.Second},
+		{v1alpha1.VerdictInconclusive, 4, 0, 40 * time.Second, 51 * time.Second},
+		{v1alpha1.VerdictInconclusive, 1000, 0, 5 * time.Minute, 7 * time.Minute},
+		{v1alpha1.VerdictNotPullable, 1, 0, 30 * time.Second, 38 * time.Second},
+		{v1alpha1.VerdictNotPullable, 50, 0, 30 * time.Minute, 38 * time.Minute},
+		{v1alpha1.VerdictInconclusive, 1, time.Hour, time.Hour, time.Hour},
+	}
+	for _, tc := range tests {
+		if got := retry(tc.verdict, tc.failures, tc.atLeast); got < tc.least || got > tc.most {
+			t.Errorf("retry(%s, %d, %s) = %s, want %s to %s", tc.verdict, tc.failures, tc.atLeast, got, tc.least, tc.most)
+		}
+	}
+}
+
+func digestOf(c byte) digest.Digest { return digest.Digest("sha256:" + strings.Repeat(string(c), 64)) }
+
+func mustParse(s string) imageref.Reference {
+	r, err := imageref.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}

@@ -1,0 +1,232 @@
+package resolution
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+)
+
+// Key is one image as one namespace reads it.
+type Key struct {
+	Ref       imageref.Reference
+	Namespace string
+	// Secrets are the names of the pull secrets, in order, separated by commas.
+	Secrets string
+}
+
+// Interest is what an ImageCache wants to know.
+type Interest struct {
+	Owner     wish.Owner
+	Namespace string
+	Secrets   []string
+	Images    []imageref.Reference
+	// Again says for which images a tag is to be looked up although a digest is known.
+	Again func(imageref.Reference) bool
+	// Known is the status that the cache had when it was first seen.
+	Known []v1alpha1.ImageStatus
+	// Trusted admits references by digest without asking a registry: precheck Off.
+	Trusted bool
+	// Quiet asks for nothing to be looked up: a cache that is suspended or purged only
+	// keeps what is known.
+	Quiet bool
+}
+
+// entry is what is known of a key.
+type entry struct {
+	owners   map[wish.Owner]bool
+	check    *v1alpha1.ImageCheck // nil while nothing is known; never changed in place
+	admitted bool
+	moving   bool // the tag itself is to be looked up, not only the digest known for it
+	asked    int  // look-ups asked for
+	answered int  // value of asked at the start of the last look-up that ended
+	failures int  // in a row
+}
+
+// Table is what references stand for. It is safe for concurrent use.
+type Table struct {
+	mu       sync.RWMutex
+	targets  map[imageref.Reference]digest.Digest // guarded by mu
+	keys     map[Key]*entry                       // guarded by mu
+	interest map[wish.Owner]Interest              // guarded by mu; last one of each owner
+}
+
+// NewTable makes an empty table.
+func NewTable() *Table {
+	return &Table{
+		targets:  map[imageref.Reference]digest.Digest{},
+		keys:     map[Key]*entry{},
+		interest: map[wish.Owner]Interest{},
+	}
+}
+
+func (i *Interest) key(ref imageref.Reference) Key {
+	return Key{Ref: ref, Namespace: i.Namespace, Secrets: strings.Join(i.Secrets, ",")}
+}
+
+// Take notes what an ImageCache wants to know and gives the keys to look up.
+func (t *Table) Take(in Interest) []Key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.release(in)
+	t.interest[in.Owner] = in
+	var look []Key
+	for _, ref := range in.Images {
+		key := in.key(ref)
+		e, known := t.keys[key]
+		if !known {
+			e = &entry{owners: map[wish.Owner]bool{}}
+			t.keys[key] = e
+		}
+		first := !e.owners[in.Owner]
+		if first {
+			e.owners[in.Owner] = true
+			t.seed(e, ref, &in)
+		}
+		again := in.Again(ref)
+		if !in.Quiet && (again || first && !e.settled(in.Trusted)) {
+			e.asked++
+			e.moving = e.moving || again
+			look = append(look, key)
+		}
+	}
+	return look
+}
+
+// settled says whether nothing is to be found out about a key.
+func (e *entry) settled(trusted bool) bool {
+	return e.admitted && (trusted && e.check == nil || e.check != nil && e.check.Verdict == v1alpha1.VerdictPullable)
+}
+
+// seed takes over what the status says of an image. Two caches whose statuses disagree
+// were caught between two writes: the digest counts as unknown until it was looked up.
+func (t *Table) seed(e *entry, ref imageref.Reference, in *Interest) {
+	if in.Trusted && ref.Digest() != "" {
+		t.targets[ref], e.admitted = ref.Digest(), true
+	}
+	i := slices.IndexFunc(in.Known, func(s v1alpha1.ImageStatus) bool { return s.Name == ref.String() })
+	if i < 0 {
+		return
+	}
+	known := &in.Known[i]
+	if e.check == nil {
+		e.check = known.Check
+	}
+	if known.Digest == "" {
+		return
+	}
+	e.admitted = true
+	switch before, ok := t.targets[ref]; {
+	case !ok:
+		t.targets[ref] = digest.Digest(known.Digest)
+	case before != digest.Digest(known.Digest):
+		t.targets[ref] = ""
+		e.admitted = false
+	}
+}
+
+// release drops an owner's keys that the new interest does not name.
+func (t *Table) release(in Interest) {
+	old, ok := t.interest[in.Owner]
+	if !ok {
+		return
+	}
+	now := map[Key]bool{}
+	for _, ref := range in.Images {
+		now[in.key(ref)] = true
+	}
+	for _, ref := range old.Images {
+		if key := old.key(ref); !now[key] {
+			t.drop(key, in.Owner)
+		}
+	}
+}
+
+// Drop forgets an ImageCache.
+func (t *Table) Drop(owner wish.Owner) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.release(Interest{Owner: owner})
+	delete(t.interest, owner)
+}
+
+func (t *Table) drop(key Key, owner wish.Owner) {
+	e, ok := t.keys[key]
+	if !ok {
+		return
+	}
+	delete(e.owners, owner)
+	if len(e.owners) > 0 {
+		return
+	}
+	delete(t.keys, key)
+	for other := range t.keys {
+		if other.Ref == key.Ref {
+			return
+		}
+	}
+	delete(t.targets, key.Ref)
+}
+
+// Target gives the digest frozen for the fleet, "" while there is none.
+func (t *Table) Target(ref imageref.Reference) digest.Digest {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.targets[ref]
+}
+
+// Admits says whether an owner was found to have the right to an image.
+func (t *Table) Admits(ref imageref.Reference, owner wish.Owner) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.entry(ref, owner)
+	return e != nil && e.admitted
+}
+
+// Known gives what an owner's status says of an image: its digest, "" while the owner is
+// not admitted, and the outcome of the last look-up, nil while there is none.
+func (t *Table) Known(ref imageref.Reference, owner wish.Owner) (digest.Digest, *v1alpha1.ImageCheck) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.entry(ref, owner)
+	switch {
+	case e == nil:
+		return "", nil
+	case !e.admitted:
+		return "", e.check
+	}
+	return t.targets[ref], e.check
+}
+
+// Pending says whether a look-up for an owner is under way or waiting.
+func (t *Table) Pending(owner wish.Owner) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	in, ok := t.interest[owner]
+	return ok && slices.ContainsFunc(in.Images, func(ref imageref.Reference) bool {
+		e := t.keys[in.key(ref)]
+		return e != nil && e.answered < e.asked
+	})
+}
+
+// Targets gives every digest that a reference stands for.
+func (t *Table) Targets() []digest.Digest {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Values(t.targets))
+}
+
+// entry finds what is known of an image for an owner. Callers hold mu.
+func (t *Table) entry(ref imageref.Reference, owner wish.Owner) *entry {
+	in, ok := t.interest[owner]
+	if !ok {
+		return nil
+	}
+	return t.keys[in.key(ref)]
+}

@@ -1,0 +1,151 @@
+package resolve
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/registrycheck/access"
+	"edgecache.dev/registrycheck/keychain"
+)
+
+// question is what is asked of a repository through a session.
+type question[T any] func(context.Context, *access.Session) (T, error)
+
+// lookup is what a caller wants to know about.
+type lookup struct {
+	r    *Resolver
+	ref  imageref.Reference
+	keys keychain.Keychain
+}
+
+// attempt is one endpoint asked for one reference.
+type attempt struct {
+	// parts is how many endpoints are left, this one included.
+	parts int
+
+	ref   imageref.Reference
+	at    access.Endpoint
+	users []keychain.Credential
+	// used is the credential of the last question.
+	used keychain.Credential
+}
+
+// lookUp asks each endpoint in turn until one answers, within the settings' Timeout.
+func lookUp[T any](ctx context.Context, q lookup, ask question[T]) (T, error) {
+	var none T
+	if q.ref.IsZero() {
+		return none, judgement{v1alpha1.VerdictNotPullable, v1alpha1.ReasonInvalidReference, "", "write it as registry.example/app:v1"}.
+			because("reference is empty")
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.r.network.Settings().Timeout)
+	defer cancel()
+	endpoints := q.r.network.Endpoints(q.ref)
+	var failed []*Error
+	for i, at := range endpoints {
+		a := attempt{parts: len(endpoints) - i, ref: q.ref, at: at, users: q.keys.ForRepository(at.Name())}
+		got, failure := askWithin(ctx, q.r.network, a, ask)
+		if failure == nil {
+			return got, nil
+		}
+		failed = append(failed, failure)
+		if failure.Reason == v1alpha1.ReasonDigestMismatch || ctx.Err() != nil {
+			break
+		}
+	}
+	return none, together(failed)
+}
+
+// askWithin gives an endpoint an equal part of the time that is left, so that a dead
+// mirror leaves the endpoints after it theirs.
+func askWithin[T any](ctx context.Context, n *access.Network, a attempt, ask question[T]) (T, *Error) {
+	if end, ok := ctx.Deadline(); ok && a.parts > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(a.parts))
+		defer cancel()
+	}
+	return askAll(ctx, n, a, ask)
+}
+
+// askAll asks an endpoint with each credential until one gets an answer. The error is
+// the one that says most.
+func askAll[T any](ctx context.Context, n *access.Network, a attempt, ask question[T]) (got T, worst *Error) {
+	for _, user := range order(n, a) {
+		a.used = user
+		session, err := n.Open(ctx, a.at, user)
+		if err == nil {
+			if got, err = ask(ctx, session); err == nil {
+				return got, nil
+			}
+		}
+		failure := explain(err, a)
+		worst = saysMore(worst, failure)
+		if failure.Reason == v1alpha1.ReasonUnauthorized || failure.Reason == v1alpha1.ReasonNotFound && len(a.users) > 1 {
+			n.Forget(a.at, user) // so that it is not tried before the others next time
+		}
+		if !anotherUserMayHelp(failure.Reason) {
+			break
+		}
+	}
+	return got, worst
+}
+
+// order puts the credentials first with which the repository was opened before: a
+// refresh then costs no refused log-in. Within the two groups the order stays.
+func order(n *access.Network, a attempt) []keychain.Credential {
+	if len(a.users) == 0 {
+		return []keychain.Credential{{}} // anonymous
+	}
+	var known, others []keychain.Credential
+	for _, user := range a.users {
+		if n.Known(a.at, user) {
+			known = append(known, user)
+		} else {
+			others = append(others, user)
+		}
+	}
+	return append(known, others...)
+}
+
+// anotherUserMayHelp says after which failures the next credential is tried: refused, out
+// of its quota, or shown a repository as absent that it may not see.
+func anotherUserMayHelp(reason string) bool {
+	switch reason {
+	case v1alpha1.ReasonUnauthorized, v1alpha1.ReasonRateLimited, v1alpha1.ReasonNotFound:
+		return true
+	}
+	return false
+}
+
+// saysMore picks between the failures of two credentials: one that may pass comes first,
+// since it might have succeeded; "not found" comes before "refused", since that
+// credential was accepted.
+func saysMore(a, b *Error) *Error {
+	rank := func(e *Error) int {
+		switch {
+		case e == nil:
+			return 0
+		case e.Reason == v1alpha1.ReasonUnauthorized:
+			return 1
+		case e.Verdict == v1alpha1.VerdictNotPullable:
+			return 2
+		}
+		return 3
+	}
+	if rank(b) > rank(a) {
+		return b
+	}
+	return a
+}
+
+// together gives the failure of the last endpoint, the registry itself where it was
+// reached, and names those of the mirrors before it.
+func together(failed []*Error) *Error {
+	last := failed[len(failed)-1]
+	for _, e := range failed[:len(failed)-1] {
+		last.Message = cut(fmt.Sprintf("%s; mirror %s: %s", last.Message, e.Host, e.Reason))
+	}
+	return last
+}
