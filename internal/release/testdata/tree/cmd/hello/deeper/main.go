@@ -1,0 +1,4 @@
+// Command deeper belongs to hello.
+package main
+
+func main() {}

@@ -1,0 +1,2 @@
+// Package inner is no program.
+package inner
