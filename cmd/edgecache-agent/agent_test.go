@@ -1,0 +1,114 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"edgecache.dev/api/imageref"
+)
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		edit func(*config)
+		want string
+	}{
+		"the defaults":          {func(*config) {}, ""},
+		"a node name with case": {func(c *config) { c.NodeName = "Node_1" }, `nodeName: Invalid value: "Node_1"`},
+		"no node name":          {func(c *config) { c.NodeName = "" }, "set --node-name"},
+		"an unknown runtime":    {func(c *config) { c.Runtime = "docker" }, `runtime: Unsupported value: "docker": supported values: "containerd", "cri", "layout"`},
+		"no state directory":    {func(c *config) { c.StateDir = "" }, "stateDir: Required"},
+		"too many workers":      {func(c *config) { c.Workers = 17 }, "workers: Invalid value: 17: must be from 1 to 16"},
+		"a negative poll":       {func(c *config) { c.Poll = -1 }, "poll: Invalid value"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := defaults()
+			c.NodeName = "node-1"
+			tc.edit(c)
+			errs := c.validate()
+			if tc.want == "" && len(errs) > 0 || tc.want != "" && !strings.Contains(errs.ToAggregate().Error(), tc.want) {
+				t.Errorf("errors %v, want %q", errs, tc.want)
+			}
+		})
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	login := credentials(dockerConfig(t, `{"auths": {
+		"r.example": {"username": "all", "password": "1"},
+		"r.example/team": {"username": "team", "password": "2"},
+		"https://index.docker.io/v1/": {"username": "hub", "password": "3"},
+		"token.example": {"identitytoken": "4"}
+	}}`))
+	tests := map[string]struct{ image, host, user, secret string }{
+		"a registry":                       {"r.example/app:v1", "r.example", "all", "1"},
+		"the most specific path":           {"r.example/team/app:v1", "r.example", "team", "2"},
+		"Docker Hub under its API host":    {"nginx:1", dockerHub, "hub", "3"},
+		"an identity token":                {"token.example/app:v1", "token.example", "", "4"},
+		"a mirror gets nothing of others":  {"r.example/app:v1", "mirror.example", "", ""},
+		"a registry that nothing is known": {"other.example/app:v1", "other.example", "", ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			user, secret, err := login(mustParse(t, tc.image), tc.host)
+			if err != nil || user != tc.user || secret != tc.secret {
+				t.Errorf("got %q %q (%v), want %q %q", user, secret, err, tc.user, tc.secret)
+			}
+		})
+	}
+}
+
+func TestCredentialsAreReadAnew(t *testing.T) {
+	t.Parallel()
+	file := dockerConfig(t, `{"auths": {"r.example": {"username": "first", "password": "9"}}}`)
+	login, ref := credentials(file), mustParse(t, "r.example/app:v1")
+	for _, want := range []string{"first", "rotated"} {
+		if user, _, err := login(ref, "r.example"); user != want || err != nil {
+			t.Errorf("user %q, %v, want %q", user, err, want)
+		}
+		write(t, file, `{"auths": {"r.example": {"username": "rotated", "password": "9"}}}`)
+	}
+	write(t, file, `{"auths": {"r.example": {"auth": "s3cret"}}}`)
+	if _, _, err := login(ref, "r.example"); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("a broken file: %v, want an error without the secret", err)
+	}
+}
+
+func TestNoCredentials(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"", filepath.Join(t.TempDir(), "none.json")} {
+		user, secret, err := credentials(file)(mustParse(t, "r.example/app:v1"), "r.example")
+		if user != "" || secret != "" || err != nil {
+			t.Errorf("with file %q: %q %q, %v", file, user, secret, err)
+		}
+	}
+}
+
+func dockerConfig(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.json")
+	write(t, file, text)
+	return file
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustParse(t *testing.T, s string) imageref.Reference {
+	t.Helper()
+	ref, err := imageref.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+)
+
+// Runtimes that the agent can work with.
+const (
+	runtimeContainerd = "containerd"
+	runtimeCRI        = "cri"
+	runtimeLayout     = "layout"
+)
+
+// config is what the agent is told. Each field is a key of the file given with --config, a
+// flag, and a variable EDGECACHE_<NAME>.
+type config struct {
+	// NodeName is the name of the Node; default the host name.
+	NodeName string `mapstructure:"nodeName"`
+	// Kubeconfig is the path of a kubeconfig; "" uses the pod's service account.
+	Kubeconfig string `mapstructure:"kubeconfig"`
+	// StateDir holds what the agent remembers; default /var/lib/edgecache.
+	StateDir string `mapstructure:"stateDir"`
+	// Runtime is containerd (default), cri or layout.
+	Runtime string `mapstructure:"runtime"`
+	// RuntimeEndpoint is the socket of the runtime; default that of containerd.
+	RuntimeEndpoint string `mapstructure:"runtimeEndpoint"`
+	// Namespace in containerd that the kubelet uses; default k8s.io.
+	Namespace string `mapstructure:"namespace"`
+	// Snapshotter of containerd that the kubelet uses; "" asks containerd.
+	Snapshotter string `mapstructure:"snapshotter"`
+	// LayoutDir holds the images with runtime layout; default <stateDir>/images.
+	LayoutDir string `mapstructure:"layoutDir"`
+	// HostsDirs hold hosts.toml files per registry, as containerd's config_path does.
+	HostsDirs []string `mapstructure:"hostsDirs"`
+	// DockerConfig is a docker config file with pull credentials, read anew for each
+	// pull; default the kubelet's, /var/lib/kubelet/config.json. A file that is not there
+	// is no credentials.
+	DockerConfig string `mapstructure:"dockerConfig"`
+	// Workers is how many images are brought in at a time; 1 to 16, default 2.
+	Workers int `mapstructure:"workers"`
+	// BlobsAtOnce is how many blobs of an image are fetched at a time; 1 to 16, default 3.
+	BlobsAtOnce int `mapstructure:"blobsAtOnce"`
+	// Poll is how often the runtime is looked at without a hint; 0 (default) is 5
+	// minutes, or 30 seconds for a runtime that gives no hints.
+	Poll time.Duration `mapstructure:"poll"`
+}
+
+func defaults() *config {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // validate asks for --node-name
+	}
+	return &config{
+		NodeName: host, StateDir: "/var/lib/edgecache",
+		Runtime: runtimeContainerd, RuntimeEndpoint: "unix:///run/containerd/containerd.sock", Namespace: "k8s.io",
+		HostsDirs:    []string{"/etc/containerd/certs.d", "/etc/docker/certs.d"},
+		DockerConfig: "/var/lib/kubelet/config.json",
+		Workers:      2, BlobsAtOnce: 3,
+	}
+}
+
+func (c *config) addFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&c.NodeName, "node-name", c.NodeName, "name of the Node")
+	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "path of a kubeconfig; empty uses the pod's service account")
+	fs.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory for what the agent remembers")
+	fs.StringVar(&c.Runtime, "runtime", c.Runtime, "what keeps the images: containerd, cri (any runtime with a CRI socket) or layout (an OCI image layout, no runtime)")
+	fs.StringVar(&c.RuntimeEndpoint, "runtime-endpoint", c.RuntimeEndpoint, "socket of the container runtime")
+	fs.StringVar(&c.Namespace, "namespace", c.Namespace, "namespace in containerd that the kubelet uses")
+	fs.StringVar(&c.Snapshotter, "snapshotter", c.Snapshotter, "snapshotter that the kubelet uses; empty asks containerd")
+	fs.StringVar(&c.LayoutDir, "layout-dir", c.LayoutDir, "directory for the images with --runtime layout (default <state-dir>/images)")
+	fs.StringSliceVar(&c.HostsDirs, "hosts-dirs", c.HostsDirs, "directories with hosts.toml files per registry: mirrors, CAs, plain HTTP")
+	fs.StringVar(&c.DockerConfig, "docker-config", c.DockerConfig, "docker config file with pull credentials; need not exist")
+	fs.IntVar(&c.Workers, "workers", c.Workers, "images brought in at a time, 1 to 16")
+	fs.IntVar(&c.BlobsAtOnce, "blobs-at-once", c.BlobsAtOnce, "blobs of an image fetched at a time, 1 to 16")
+	fs.DurationVar(&c.Poll, "poll", c.Poll, "time between looks at the runtime without a hint that something changed; 0 picks one")
+}
+
+func (c *config) validate() field.ErrorList {
+	var errs field.ErrorList
+	at := func(name string) *field.Path { return field.NewPath(name) }
+	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
+		errs = append(errs, field.Invalid(at("nodeName"), c.NodeName, msgs[0]+": set --node-name to the name that kubectl get nodes shows"))
+	}
+	switch c.Runtime {
+	case runtimeContainerd, runtimeCRI, runtimeLayout:
+	default:
+		errs = append(errs, field.NotSupported(at("runtime"), c.Runtime, []string{runtimeContainerd, runtimeCRI, runtimeLayout}))
+	}
+	if c.StateDir == "" {
+		errs = append(errs, field.Required(at("stateDir"), "the agent needs a directory that survives reboots"))
+	}
+	for name, n := range map[string]int{"workers": c.Workers, "blobsAtOnce": c.BlobsAtOnce} {
+		if n < 1 || n > 16 {
+			errs = append(errs, field.Invalid(at(name), n, "must be from 1 to 16"))
+		}
+	}
+	if c.Poll < 0 {
+		errs = append(errs, field.Invalid(at("poll"), c.Poll.String(), "must not be negative"))
+	}
+	return errs
+}

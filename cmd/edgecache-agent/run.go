@@ -1,0 +1,133 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/component-base/version"
+	"k8s.io/klog/v2"
+
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent"
+	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/intake"
+	"edgecache.dev/edgeagent/report"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/runtime/containerd"
+	"edgecache.dev/edgeagent/runtime/cri"
+	"edgecache.dev/edgeagent/runtime/layout"
+	"edgecache.dev/edgeagent/store"
+)
+
+// keepPartial is how long half of an image is kept that nobody goes on with: a box that is
+// switched off over a long weekend does not begin anew.
+const keepPartial = 7 * 24 * time.Hour
+
+func run(ctx context.Context, c *config) error {
+	if err := log.SetLevel("error"); err != nil { // of containerd's packages, which warn of what is no trouble
+		return err
+	}
+	logger := klog.FromContext(ctx)
+	logger.Info("Starting", "program", "edgecache-agent", "version", version.Get().GitVersion, "config", c)
+	memory, err := remember(ctx, c)
+	if err != nil {
+		return err
+	}
+	driver, err := newDriver(c) //nolint:contextcheck // opening a layout directory takes no context
+	if err != nil {
+		return errors.Join(err, memory.Close())
+	}
+	client, err := newClient(c)
+	if err != nil {
+		return errors.Join(err, driver.Close(), memory.Close())
+	}
+	reporter := report.NewReporter(client)
+	agent := edgeagent.New(memory, driver, reporter, edgeagent.Options{
+		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk,
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() { intake.Watch(ctx, client.Caches(), c.NodeName, agent) })
+	wg.Go(func() { reporter.Run(ctx) })
+	wg.Go(func() { report.Heartbeat(ctx, client) })
+	err = agent.Run(ctx)
+	wg.Wait()
+	logger.Info("Stopped; partial downloads stay")
+	return errors.Join(err, driver.Close(), memory.Close())
+}
+
+// remember opens the store. Damage is said and does not stop the agent.
+func remember(ctx context.Context, c *config) (*store.Store, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding own executable: %w", err)
+	}
+	memory, origin, err := store.Open(ctx, c.StateDir, c.NodeName, store.InChild(self, "store", "check"))
+	if err != nil {
+		return nil, err
+	}
+	if origin.Damage != nil {
+		klog.FromContext(ctx).Error(origin.Damage, "The store was damaged and is made anew: nothing is removed until the API server says again what is wished", "aside", origin.Aside)
+	}
+	return memory, nil
+}
+
+func newDriver(c *config) (runtime.Driver, error) {
+	login := credentials(c.DockerConfig)
+	source := fetch.NewRegistry(fetch.RegistryOptions{HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion})
+	options := fetch.Options{Parallel: c.BlobsAtOnce}
+	socket := strings.TrimPrefix(c.RuntimeEndpoint, "unix://")
+	switch c.Runtime {
+	case runtimeContainerd:
+		return containerd.New(containerd.Options{
+			Address: socket, Namespace: c.Namespace, Snapshotter: c.Snapshotter, Source: source, Fetch: options, LeaseTTL: keepPartial,
+		})
+	case runtimeCRI:
+		return cri.New(cri.Options{Address: socket, Credentials: login, LeaseTTL: keepPartial})
+	case runtimeLayout:
+		return layout.New(layout.Options{
+			Dir: cmp.Or(c.LayoutDir, filepath.Join(c.StateDir, "images")), Source: source, Fetch: options,
+			Damaged: func(err error) { klog.Background().Error(err, "The image layout was damaged and is rebuilt") },
+		})
+	}
+	return nil, fmt.Errorf("runtime %q is not known", c.Runtime)
+}
+
+func newClient(c *config) (*report.Client, error) {
+	rc, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("finding the API server (outside a pod, give --kubeconfig): %w", err)
+	}
+	// One object, a Lease and a watch: a handful of requests in a burst is enough.
+	rc.QPS, rc.Burst = 5, 10
+	rc.UserAgent = "edgecache-agent/" + version.Get().GitVersion
+	rc.ContentType = "application/json"
+	return report.NewClient(rest.CopyConfig(rc), c.NodeName)
+}
+
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func disk(path string) (*v1alpha1.DiskStatus, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return nil, fmt.Errorf("asking for free space of %s: %w", path, err)
+	}
+	unit := int64(fs.Bsize) //nolint:unconvert // is int32 on 32-bit platforms
+	return &v1alpha1.DiskStatus{Capacity: int64(fs.Blocks) * unit, Available: int64(fs.Bavail) * unit}, nil
+}

@@ -1,0 +1,329 @@
+package edgeagent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent/plan"
+	"edgecache.dev/edgeagent/report"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/store"
+)
+
+// Memory is what the agent needs of the store.
+type Memory interface {
+	Desired() (store.Desired, bool, error)
+	PutDesired(store.Desired) error
+	Ledger() (map[string]store.Entry, error)
+	Save(entries []store.Entry, drop []string) error
+}
+
+// Reporter takes the newest status of the object with a UID.
+type Reporter interface {
+	Offer(uid types.UID, status *v1alpha1.NodeImageCacheStatus)
+}
+
+// Options of an agent. Zero values give the defaults.
+type Options struct {
+	// Workers is how many images are brought in at a time; default 2.
+	Workers int
+	// Poll is how often the runtime is looked at without a hint that something changed;
+	// default 5 minutes, 30 seconds where the runtime gives no hints.
+	Poll time.Duration
+	// Version of the agent, for the status.
+	Version string
+	// BootID of the node, for the status.
+	BootID string
+	// Disk gives the file system that a path is on; nil reports none.
+	Disk func(path string) (*v1alpha1.DiskStatus, error)
+}
+
+const (
+	defaultWorkers = 2
+	pollWithHints  = 5 * time.Minute
+	pollBlind      = 30 * time.Second
+	// runtimeRetry is how soon a runtime that did not answer is asked again.
+	runtimeRetry = 5 * time.Second
+	// callTimeout bounds one short call to the runtime.
+	callTimeout = time.Minute
+	// progressEvery is how often progress is looked at while images come in.
+	progressEvery = 5 * time.Second
+)
+
+// Agent holds the images of one node to the wish.
+type Agent struct {
+	memory   Memory
+	driver   runtime.Driver
+	reporter Reporter
+	options  Options
+
+	mail    chan struct{} // something arrived in inbox
+	inboxMu sync.Mutex
+	inbox   inbox // guarded by inboxMu
+
+	// The rest is owned by the goroutine in Run.
+	info      runtime.Info
+	desired   store.Desired
+	ledger    map[string]store.Entry
+	inventory runtime.Inventory
+	steps     plan.Steps
+	attempts  map[string]*attempt
+	hinted    bool // the runtime tells of changes
+	trouble   string
+	last      []metav1.Condition
+	wg        sync.WaitGroup
+}
+
+// inbox is what other goroutines tell the agent.
+type inbox struct {
+	object *v1alpha1.NodeImageCache
+	heard  bool // object was heard, nil included
+	ended  []string
+	look   bool // the runtime changed
+}
+
+// New makes an agent. What it remembers is read when it is run.
+func New(memory Memory, driver runtime.Driver, reporter Reporter, options Options) *Agent {
+	if options.Workers <= 0 {
+		options.Workers = defaultWorkers
+	}
+	return &Agent{
+		memory: memory, driver: driver, reporter: reporter, options: options,
+		mail: make(chan struct{}, 1), attempts: map[string]*attempt{},
+	}
+}
+
+// Hear takes in how the node's object stands; nil when there is none. It does not block.
+func (a *Agent) Hear(object *v1alpha1.NodeImageCache) {
+	a.tell(func(in *inbox) { in.object, in.heard = object, true })
+}
+
+// Look asks the agent to look at the runtime again.
+func (a *Agent) Look() { a.tell(func(in *inbox) { in.look = true }) }
+
+func (a *Agent) tell(put func(*inbox)) {
+	a.inboxMu.Lock()
+	put(&a.inbox)
+	a.inboxMu.Unlock()
+	select {
+	case a.mail <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) collect() inbox {
+	a.inboxMu.Lock()
+	defer a.inboxMu.Unlock()
+	in := a.inbox
+	a.inbox = inbox{}
+	return in
+}
+
+// Run works until the context ends and then waits for attempts to let go. Partial
+// downloads stay. It returns an error only if what is remembered cannot be read.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.recall(); err != nil {
+		return err
+	}
+	defer a.wg.Wait()
+	hints := a.driver.Changes(ctx)
+	a.hinted = hints != nil
+	next := time.Now()
+	for {
+		progress := a.progressTimer()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.mail:
+			a.take(ctx, a.collect())
+			next = a.pass(ctx)
+		case <-hints:
+			next = a.pass(ctx)
+		case <-time.After(time.Until(next)):
+			next = a.pass(ctx)
+		case <-progress:
+			a.report()
+		}
+	}
+}
+
+// recall reads the store.
+func (a *Agent) recall() error {
+	desired, _, err := a.memory.Desired()
+	if err != nil {
+		return fmt.Errorf("recalling the wish: %w", err)
+	}
+	ledger, err := a.memory.Ledger()
+	if err != nil {
+		return fmt.Errorf("recalling the ledger: %w", err)
+	}
+	a.desired, a.ledger = desired, ledger
+	for name, e := range ledger {
+		if e.Failure != nil {
+			a.attempts[name] = &attempt{failures: e.Failure.Attempts, digest: e.Failure.Digest}
+		}
+	}
+	return nil
+}
+
+func (a *Agent) progressTimer() <-chan time.Time {
+	if a.running() == 0 {
+		return nil
+	}
+	return time.After(progressEvery)
+}
+
+// take acts on what other goroutines told.
+func (a *Agent) take(ctx context.Context, in inbox) {
+	for _, name := range in.ended {
+		a.settle(ctx, name)
+	}
+	if !in.heard {
+		return
+	}
+	desired := plan.Hear(a.desired, in.object)
+	if err := a.memory.PutDesired(desired); err != nil {
+		a.trouble = err.Error()
+		klog.FromContext(ctx).Error(err, "Wish not stored, working on it all the same")
+	}
+	a.desired = desired
+}
+
+// pass brings runtime and wish together once and says when the next pass is due.
+func (a *Agent) pass(ctx context.Context) time.Time {
+	for range 3 { // removals change what there is to plan for; more than twice is a runtime that does not obey
+		if err := a.look(ctx); err != nil {
+			if ctx.Err() == nil {
+				klog.FromContext(ctx).Error(err, "Container runtime not answering, trying again", "in", runtimeRetry)
+				a.trouble = err.Error()
+				a.report()
+			}
+			return time.Now().Add(runtimeRetry)
+		}
+		if !a.tidy(ctx) {
+			break
+		}
+	}
+	due := a.bring(ctx)
+	a.report()
+	return due
+}
+
+// look reads the runtime and works out the next steps.
+func (a *Agent) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	info, err := a.driver.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the container runtime who it is: %w", err)
+	}
+	inventory, err := a.driver.Inventory(ctx)
+	if err != nil {
+		return fmt.Errorf("listing images: %w", err)
+	}
+	inUse, err := a.inUse(ctx)
+	if err != nil {
+		return err
+	}
+	a.info, a.inventory, a.trouble = info, inventory, ""
+	a.steps = plan.Next(plan.Input{
+		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse,
+		Names: info.Can(runtime.CanNameByDigest), Pins: info.Can(runtime.CanPin), Untags: info.Can(runtime.CanUntag),
+	})
+	a.remember(ctx, a.steps.Save, a.steps.Drop)
+	return nil
+}
+
+// inUse asks for the images of containers only when something is to be removed.
+func (a *Agent) inUse(ctx context.Context) (map[string]struct{}, error) {
+	removing := len(a.desired.Spec.Remove) > 0
+	for _, e := range a.ledger {
+		removing = removing || len(e.Previous) > 0 || e.Digest != ""
+	}
+	if !removing {
+		return nil, nil
+	}
+	used, err := a.driver.InUse(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing images in use: %w", err)
+	}
+	return used, nil
+}
+
+// tidy carries out removals and releases. It says whether there is something new to see.
+func (a *Agent) tidy(ctx context.Context) bool {
+	names := a.steps.Superseded
+	for _, r := range a.steps.Removals {
+		names = append(names, r.Names...)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if len(a.steps.Release) > 0 {
+		if err := a.driver.Release(ctx, a.steps.Release...); err != nil {
+			a.trouble = fmt.Sprintf("letting go of images: %v", err)
+		}
+	}
+	if len(names) == 0 {
+		return false
+	}
+	klog.FromContext(ctx).Info("Removing images", "names", names)
+	if err := a.driver.Remove(ctx, names...); err != nil {
+		a.trouble = fmt.Sprintf("removing images: %v", err)
+		return false
+	}
+	return true
+}
+
+// remember stores ledger changes. A store that cannot be written costs knowledge at the
+// next start, not the work now.
+func (a *Agent) remember(ctx context.Context, save []store.Entry, drop []string) {
+	if len(save)+len(drop) == 0 {
+		return
+	}
+	for _, e := range save {
+		a.ledger[e.Name] = e
+	}
+	for _, name := range drop {
+		delete(a.ledger, name)
+	}
+	if err := a.memory.Save(save, drop); err != nil {
+		a.trouble = err.Error()
+		klog.FromContext(ctx).Error(err, "Ledger not stored")
+	}
+}
+
+// report offers the status as it is now.
+func (a *Agent) report() {
+	if a.desired.UID == "" {
+		return // nobody to report to yet
+	}
+	status := report.Build(report.State{
+		Generation: a.desired.Generation,
+		Steps:      a.steps,
+		Ledger:     maps.Clone(a.ledger),
+		Inventory:  a.inventory,
+		Work:       a.work(),
+		Node:       a.node(),
+		Trouble:    a.trouble,
+	}, a.last)
+	a.last = status.Conditions
+	a.reporter.Offer(types.UID(a.desired.UID), &status)
+}
+
+func (a *Agent) node() report.Node {
+	n := report.Node{Runtime: a.info, BootID: a.options.BootID, AgentVersion: a.options.Version}
+	if a.options.Disk != nil && a.info.Root != "" {
+		if disk, err := a.options.Disk(a.info.Root); err == nil {
+			n.Disk = disk
+		}
+	}
+	return n
+}

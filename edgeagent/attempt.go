@@ -1,0 +1,235 @@
+package edgeagent
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/plan"
+	"edgecache.dev/edgeagent/report"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/store"
+)
+
+const (
+	// A failure that time may heal is tried again after 5 s, doubling to 5 min; one
+	// that somebody has to mend after 1 min, doubling to 30 min.
+	transientFirst, transientLast = 5 * time.Second, 5 * time.Minute
+	permanentFirst, permanentLast = time.Minute, 30 * time.Minute
+)
+
+// attempt is the work on one image: running, or waiting for its next turn.
+type attempt struct {
+	digest   string
+	failures int32
+	next     time.Time // not before; zero means now
+	since    time.Time // of the present phase
+	brought  bool      // the last run ended well
+
+	// While running:
+	cancel context.CancelFunc // nil when not running
+	err    error              // written by the attempt before it reports back
+	size   atomic.Int64
+	done   atomic.Int64
+	start  atomic.Int64 // done at the first report; -1 before
+}
+
+func (a *Agent) running() int {
+	n := 0
+	for _, t := range a.attempts {
+		if t.cancel != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// bring starts attempts for missing images, cancels those no longer wished, and says when
+// the next pass is due.
+func (a *Agent) bring(ctx context.Context) time.Time {
+	missing := map[string]bool{}
+	for i := range a.steps.Missing {
+		missing[a.steps.Missing[i].Ref.String()] = true
+	}
+	a.dismiss(missing)
+	due := time.Now().Add(a.poll())
+	for i := range a.steps.Missing {
+		img := &a.steps.Missing[i]
+		t := a.attempt(img)
+		switch {
+		case t.cancel != nil:
+		case time.Now().Before(t.next):
+			due = earlier(due, t.next)
+		case a.running() < a.options.Workers:
+			a.start(ctx, img, t)
+		}
+	}
+	return due
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (a *Agent) poll() time.Duration {
+	switch {
+	case a.options.Poll > 0:
+		return a.options.Poll
+	case a.hinted:
+		return pollWithHints
+	}
+	return pollBlind
+}
+
+// dismiss ends the work on images that are not missing any more.
+func (a *Agent) dismiss(missing map[string]bool) {
+	for name, t := range a.attempts {
+		switch {
+		case missing[name]:
+		case t.cancel != nil:
+			t.cancel()
+		default:
+			delete(a.attempts, name)
+		}
+	}
+}
+
+// attempt finds the work on an image. Work on another digest of the name is over.
+func (a *Agent) attempt(img *plan.Image) *attempt {
+	name := img.Ref.String()
+	t, ok := a.attempts[name]
+	switch {
+	case !ok:
+	case t.digest == img.Digest.String():
+		return t
+	case t.cancel != nil:
+		t.cancel()
+		return t // until it let go
+	}
+	t = &attempt{digest: img.Digest.String(), since: time.Now()}
+	a.attempts[name] = t
+	return t
+}
+
+func (a *Agent) start(ctx context.Context, img *plan.Image, t *attempt) {
+	ctx, t.cancel = context.WithCancel(ctx)
+	t.since, t.err = time.Now(), nil
+	t.start.Store(-1)
+	name := img.Ref.String()
+	request := runtime.Request{Name: img.Ref, Digest: img.Digest, Pin: img.Pin}
+	a.wg.Go(func() {
+		klog.FromContext(ctx).V(1).Info("Bringing image", "image", name, "digest", img.Digest)
+		t.err = a.driver.Ensure(ctx, request, t.progress)
+		a.tell(func(in *inbox) { in.ended = append(in.ended, name) })
+	})
+}
+
+func (t *attempt) progress(p runtime.Progress) {
+	t.size.Store(p.Size)
+	t.done.Store(p.Done)
+	t.start.CompareAndSwap(-1, p.Done)
+}
+
+// moved says whether the running attempt brought bytes in.
+func (t *attempt) moved() bool {
+	from := t.start.Load()
+	return t.cancel != nil && from >= 0 && t.done.Load() > from
+}
+
+// settle takes note of how an attempt ended.
+func (a *Agent) settle(ctx context.Context, name string) {
+	t, ok := a.attempts[name]
+	if !ok || t.cancel == nil {
+		return
+	}
+	cancelled := errors.Is(t.err, context.Canceled)
+	t.cancel()
+	t.cancel = nil
+	log := klog.FromContext(ctx)
+	switch {
+	case t.err == nil:
+		log.Info("Image is there", "image", name, "digest", t.digest, "bytes", t.size.Load(), "took", time.Since(t.since).Round(time.Millisecond))
+		a.succeeded(t)
+	case cancelled && ctx.Err() == nil:
+		delete(a.attempts, name)
+	case cancelled:
+	default:
+		a.failed(ctx, name, t, t.err)
+	}
+}
+
+// succeeded lets the next pass see for itself. Should the image still be missing then, it
+// was removed meanwhile or the runtime does not keep what it is given: the work begins
+// again, slower each time.
+func (a *Agent) succeeded(t *attempt) {
+	if t.brought {
+		t.failures++
+		t.next = time.Now().Add(backoff(t.failures, transientFirst, transientLast))
+	}
+	t.brought = true
+}
+
+func (a *Agent) failed(ctx context.Context, name string, t *attempt, err error) {
+	t.failures++
+	reason, wait := verdict(err, t.failures)
+	t.next = time.Now().Add(wait)
+	failure := &store.Failure{Digest: t.digest, Reason: reason, Message: err.Error(), Attempts: t.failures, Since: time.Now().Truncate(time.Second)}
+	entry := a.ledger[name]
+	entry.Name = name
+	before := entry.Failure
+	known := before != nil && before.Digest == failure.Digest
+	if known {
+		failure.Since = before.Since
+	}
+	entry.Failure = failure
+	klog.FromContext(ctx).Info("Image failed, trying again", "image", name, "reason", reason, "err", err, "attempts", t.failures, "in", wait.Round(time.Second))
+	if known && before.Reason == reason {
+		a.ledger[name] = entry // another failure of the same kind is not worth a write to the card
+		return
+	}
+	a.remember(ctx, []store.Entry{entry}, nil)
+}
+
+// verdict gives an error's reason and the time until the next attempt.
+func verdict(err error, failures int32) (string, time.Duration) {
+	wait := backoff(failures, transientFirst, transientLast)
+	if !runtime.Transient(err) {
+		wait = backoff(failures, permanentFirst, permanentLast)
+	}
+	if e, ok := errors.AsType[*fetch.Error](err); ok {
+		wait = max(wait, e.RetryAfter)
+	}
+	return string(runtime.ReasonOf(err)), wait
+}
+
+// backoff doubles from first to last and varies by a quarter, so that a fleet that failed
+// together does not come back together.
+func backoff(failures int32, first, last time.Duration) time.Duration {
+	d := last
+	if shift := failures - 1; shift < 16 {
+		d = min(last, first<<max(shift, 0))
+	}
+	return d + rand.N(d/4+1)
+}
+
+// work says what is going on for each image, for the status.
+func (a *Agent) work() map[string]report.Work {
+	out := make(map[string]report.Work, len(a.attempts))
+	for name, t := range a.attempts {
+		w := report.Work{Pulling: t.cancel != nil, Moved: t.moved(), Size: t.size.Load(), Done: t.done.Load()}
+		if !t.since.IsZero() {
+			w.Since = metav1.NewTime(t.since.Truncate(time.Second))
+		}
+		out[name] = w
+	}
+	return out
+}

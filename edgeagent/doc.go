@@ -1,0 +1,22 @@
+// Package edgeagent is the agent's loop: it holds the images of one node to the wish, with
+// and without an API server.
+//
+// It owns the order of things: what was stored is worked on at once after a start; what is
+// heard is stored before it is acted on; what was done is stored and then reported. It
+// decides what to do in package plan, brings images in through a runtime driver, and
+// reports through package report.
+//
+// Invariants:
+//
+//  1. The store is the memory, the runtime is the truth, the API server is news. No step
+//     waits for a server.
+//  2. Any step may be cut short by the end of the process: the next start finds out from
+//     store and runtime what is left to do.
+//  3. One goroutine owns all state; attempts to bring an image in run beside it and report
+//     back. An attempt whose image is no longer wished is cancelled.
+//
+// Failure model: a runtime that does not answer is asked again every few seconds, and the
+// last known state stands; an image that fails is tried again with backoff, sooner when
+// waiting may help, later when somebody has to act; a store that cannot be written is said
+// in the status and does not stop the work.
+package edgeagent

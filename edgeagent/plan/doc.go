@@ -1,0 +1,16 @@
+// Package plan decides what the agent does next: the wish, the ledger and what the
+// runtime holds in; what to bring, release and remove out. It is pure.
+//
+// It never reads a clock, a file or a socket, and never talks to a runtime; what it gives
+// can be thrown away and worked out again at any time.
+//
+// Invariants:
+//
+//  1. A name that any wished image needs, as its tag, its digest or a kept earlier digest,
+//     is never among the names to remove or to release.
+//  2. While the wish is unknown nothing is removed and nothing released.
+//  3. An image that a container uses is not removed; it is reported as waiting.
+//  4. A removal that was carried out once is not carried out again on an image that came
+//     back for another reason.
+//  5. Carrying out what is given and asking again gives nothing more to do.
+package plan

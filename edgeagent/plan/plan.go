@@ -1,0 +1,325 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/store"
+)
+
+// Input is all that the next steps depend on.
+type Input struct {
+	Desired   store.Desired
+	Ledger    map[string]store.Entry
+	Inventory runtime.Inventory
+	// InUse are the ids of images that running or created containers use.
+	InUse map[string]struct{}
+	// Names says that the driver names images by digest beside their tag.
+	Names bool
+	// Pins says that the driver can pin, and marks what edgecache looks after.
+	Pins bool
+	// Untags says that the driver can remove one name of several of an image. Where it
+	// cannot, a name goes only together with all names of its image.
+	Untags bool
+}
+
+// Image is one wished image.
+type Image struct {
+	Ref      imageref.Reference
+	Digest   digest.Digest
+	Pin      bool
+	Priority int32
+	// Size is the expected download in bytes, 0 when unknown.
+	Size int64
+}
+
+// Removal is one image to give up.
+type Removal struct {
+	// Name and Digest as the wish gives them.
+	Name   string
+	Digest string
+	Since  time.Time
+	// Names are what is to be removed from the runtime.
+	Names []imageref.Reference
+	// InUse says that a container keeps the image for now.
+	InUse bool
+}
+
+// Steps is what to do next.
+type Steps struct {
+	// Missing are images to bring, most important first.
+	Missing []Image
+	// Cached are images that are as wished, sorted by reference.
+	Cached []Image
+	// Removals are images to give up that are still there.
+	Removals []Removal
+	// Superseded are earlier digests that need not be kept any more.
+	Superseded []imageref.Reference
+	// Release are names that are no longer looked after and stay as they are.
+	Release []imageref.Reference
+	// Save and Drop bring the ledger up to date.
+	Save []store.Entry
+	Drop []string
+}
+
+// Next works out the next steps.
+func Next(in Input) Steps {
+	p := planner{
+		Input: in, wished: wishedImages(in.Desired),
+		wanted: map[imageref.Reference]bool{}, waiting: map[imageref.Reference]bool{}, seen: map[string]bool{},
+	}
+	p.want()
+	for i := range p.wished {
+		p.image(&p.wished[i])
+	}
+	for _, r := range in.Desired.Spec.Remove {
+		p.removal(r)
+	}
+	p.leftovers()
+	p.sort()
+	return p.steps
+}
+
+type planner struct {
+	Input
+	wished  []wished
+	wanted  map[imageref.Reference]bool // names that must stay
+	steps   Steps
+	seen    map[string]bool             // ledger names dealt with
+	waiting map[imageref.Reference]bool // names that are to go, now or later
+}
+
+type wished struct {
+	Image
+	keep int // earlier digests to keep
+}
+
+// wishedImages are the images of the wish and those held until the wish is known.
+// Entries that do not parse were not written by a release that this agent understands.
+func wishedImages(d store.Desired) []wished {
+	var out []wished
+	seen := map[imageref.Reference]bool{}
+	for _, list := range [][]v1alpha1.NodeImage{d.Spec.Images, d.Held} {
+		for i := range list {
+			img := &list[i]
+			ref, err := imageref.Parse(img.Name)
+			want := digest.Digest(img.Digest)
+			if err != nil || seen[ref] || imageref.CheckDigest(want) != nil {
+				continue
+			}
+			seen[ref] = true
+			keep := wish.DefaultKeepPrevious
+			if img.KeepPrevious != nil {
+				keep = int(*img.KeepPrevious)
+			}
+			out = append(out, wished{keep: keep, Image: Image{
+				Ref: ref, Digest: want, Pin: img.Pin != v1alpha1.PinNever, Priority: img.Priority, Size: img.Size,
+			}})
+		}
+	}
+	return out
+}
+
+// want notes every name that must stay.
+func (p *planner) want() {
+	for i := range p.wished {
+		w := &p.wished[i]
+		p.wanted[w.Ref] = true
+		p.wanted[w.Ref.WithDigest(w.Digest)] = true
+		for _, d := range p.kept(w) {
+			p.wanted[w.Ref.WithDigest(d)] = true
+		}
+	}
+}
+
+// earlier gives the digests other than the wished one that the ledger knows for a name,
+// newest first. The digest cached last is one of them while a newer one is on its way.
+func (p *planner) earlier(w *wished) []digest.Digest {
+	e := p.Ledger[w.Ref.String()]
+	var out []digest.Digest
+	for _, d := range append([]string{e.Digest}, e.Previous...) {
+		if d != "" && d != w.Digest.String() && !slices.Contains(out, digest.Digest(d)) {
+			out = append(out, digest.Digest(d))
+		}
+	}
+	return out
+}
+
+// kept gives the earlier digests that stay: as many as asked for, and until the wished
+// one is there at least the one that pods start from now.
+func (p *planner) kept(w *wished) []digest.Digest {
+	earlier := p.earlier(w)
+	n := w.keep
+	if !p.cached(w) {
+		n = max(n, 1)
+	}
+	return earlier[:min(n, len(earlier))]
+}
+
+// cached says whether the runtime holds an image just as wished.
+func (p *planner) cached(w *wished) bool {
+	names := []imageref.Reference{w.Ref}
+	if p.Names {
+		names = append(names, w.Ref.WithDigest(w.Digest))
+	}
+	for _, name := range names {
+		h, ok := p.Inventory[name]
+		if !ok || !h.Complete || h.Digest != w.Digest {
+			return false
+		}
+		if p.Pins && (h.Pinned != w.Pin || !h.Managed) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *planner) image(w *wished) {
+	name := w.Ref.String()
+	p.seen[name] = true
+	if !p.cached(w) {
+		p.steps.Missing = append(p.steps.Missing, w.Image)
+		return
+	}
+	p.steps.Cached = append(p.steps.Cached, w.Image)
+	entry := p.Ledger[name]
+	before := entry
+	entry.Name, entry.Digest, entry.Failure, entry.RemovedSince = name, w.Digest.String(), nil, nil
+	entry.Previous = p.supersede(w)
+	if !equal(before, entry) {
+		p.steps.Save = append(p.steps.Save, entry)
+	}
+}
+
+// supersede has earlier digests removed that need not be kept, and gives those that are
+// still there. One that a container uses goes later.
+func (p *planner) supersede(w *wished) (there []string) {
+	kept := p.kept(w)
+	for _, d := range p.earlier(w) {
+		old := w.Ref.WithDigest(d)
+		if _, ok := p.Inventory[old]; !ok {
+			continue
+		}
+		switch {
+		case slices.Contains(kept, d) || p.busy(old):
+			p.waiting[old] = true // its tag names another digest now; it is not to be let go
+		case p.wanted[old], !p.Untags && p.shared(old, []imageref.Reference{old}):
+			continue
+		default:
+			p.steps.Superseded = append(p.steps.Superseded, old)
+		}
+		there = append(there, d.String())
+	}
+	return there
+}
+
+func (p *planner) busy(name imageref.Reference) bool {
+	_, used := p.InUse[p.Inventory[name].ID]
+	return used
+}
+
+func (p *planner) removal(r v1alpha1.RemoveImage) {
+	ref, err := imageref.Parse(r.Name)
+	if err != nil || p.wanted[ref] {
+		return
+	}
+	p.seen[r.Name] = true
+	entry := p.Ledger[r.Name]
+	if entry.RemovedSince != nil && entry.RemovedSince.Equal(r.Since.Time) {
+		return
+	}
+	names := p.removable(ref, digest.Digest(r.Digest), entry)
+	if len(names) == 0 {
+		p.steps.Save = append(p.steps.Save, store.Entry{Name: r.Name, RemovedSince: new(r.Since.Time)})
+		return
+	}
+	for _, n := range names {
+		p.waiting[n] = true
+	}
+	removal := Removal{Name: r.Name, Digest: r.Digest, Since: r.Since.Time, InUse: slices.ContainsFunc(names, p.busy)}
+	if p.Desired.Known && !removal.InUse {
+		removal.Names = names
+	}
+	p.steps.Removals = append(p.steps.Removals, removal)
+}
+
+// removable gives the names under which the runtime has an image that is to go, without
+// those that another wished image needs.
+func (p *planner) removable(ref imageref.Reference, d digest.Digest, entry store.Entry) []imageref.Reference {
+	candidates := []imageref.Reference{ref.WithDigest(d)}
+	if h, ok := p.Inventory[ref]; ok && (h.Digest == d || h.Digest == "") {
+		candidates = append(candidates, ref)
+	}
+	for _, old := range entry.Previous {
+		candidates = append(candidates, ref.WithDigest(digest.Digest(old)))
+	}
+	var names []imageref.Reference
+	for _, c := range candidates {
+		if _, there := p.Inventory[c]; there && !p.wanted[c] && !slices.Contains(names, c) {
+			names = append(names, c)
+		}
+	}
+	if p.Untags {
+		return names
+	}
+	return slices.DeleteFunc(names, func(n imageref.Reference) bool { return p.shared(n, names) })
+}
+
+// shared says whether an image has names beside those that are to go.
+func (p *planner) shared(name imageref.Reference, going []imageref.Reference) bool {
+	id := p.Inventory[name].ID
+	for other, h := range p.Inventory {
+		if h.ID == id && !slices.Contains(going, other) {
+			return true
+		}
+	}
+	return false
+}
+
+// leftovers lets go of what neither the wish nor a removal speaks of. What edgecache looks
+// after is read from the runtime, so that it is found even where the ledger was lost.
+func (p *planner) leftovers() {
+	if !p.Desired.Known {
+		return
+	}
+	for name := range p.Ledger {
+		if !p.seen[name] {
+			p.steps.Drop = append(p.steps.Drop, name)
+		}
+	}
+	for name, h := range p.Inventory {
+		if h.Managed && !p.wanted[name] && !p.leaving(name) {
+			p.steps.Release = append(p.steps.Release, name)
+		}
+	}
+}
+
+// leaving says whether a name is to be removed, now or when no container uses it.
+func (p *planner) leaving(name imageref.Reference) bool {
+	return slices.Contains(p.steps.Superseded, name) || p.waiting[name]
+}
+
+func (p *planner) sort() {
+	s := &p.steps
+	slices.SortFunc(s.Missing, func(a, b Image) int {
+		return cmp.Or(cmp.Compare(b.Priority, a.Priority), imageref.Compare(a.Ref, b.Ref))
+	})
+	slices.SortFunc(s.Cached, func(a, b Image) int { return imageref.Compare(a.Ref, b.Ref) })
+	slices.SortFunc(s.Superseded, imageref.Compare)
+	s.Superseded = slices.Compact(s.Superseded)
+	slices.SortFunc(s.Release, imageref.Compare)
+	s.Release = slices.Compact(s.Release)
+	slices.Sort(s.Drop)
+}
+
+func equal(a, b store.Entry) bool {
+	return a.Name == b.Name && a.Digest == b.Digest && slices.Equal(a.Previous, b.Previous) &&
+		(a.Failure == nil) == (b.Failure == nil) && (a.RemovedSince == nil) == (b.RemovedSince == nil)
+}

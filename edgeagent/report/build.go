@@ -1,0 +1,249 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent/plan"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/store"
+)
+
+// Work is what is going on for one image.
+type Work struct {
+	// Pulling is true while an attempt runs.
+	Pulling bool
+	// Moved is true once the running attempt brought bytes in.
+	Moved bool
+	// Size and Done are bytes of the image, 0 while unknown.
+	Size, Done int64
+	// Since is when the image entered its present phase.
+	Since metav1.Time
+}
+
+// State is all that a status depends on.
+type State struct {
+	Generation int64
+	Steps      plan.Steps
+	Ledger     map[string]store.Entry
+	Inventory  runtime.Inventory
+	Work       map[string]Work
+	Node       Node
+	// Trouble says what keeps the agent from doing all it should, "" when nothing.
+	Trouble string
+}
+
+// Node is what is reported of the node itself.
+type Node struct {
+	Runtime      runtime.Info
+	Disk         *v1alpha1.DiskStatus
+	BootID       string
+	AgentVersion string
+}
+
+// Build works out the status. Conditions carry over the transition times of before.
+func Build(s State, before []metav1.Condition) v1alpha1.NodeImageCacheStatus {
+	status := v1alpha1.NodeImageCacheStatus{
+		ObservedGeneration: s.Generation,
+		Images:             s.images(),
+		OtherImages:        s.others(),
+		Runtime:            runtimeInfo(s.Node.Runtime),
+		Platform:           s.Node.Runtime.Platform,
+		Disk:               s.Node.Disk,
+		BootID:             s.Node.BootID,
+		AgentVersion:       s.Node.AgentVersion,
+		Conditions:         slices.Clone(before),
+	}
+	status.Summary = s.summary(status.Images)
+	for _, c := range s.conditions(status.Images) {
+		c.ObservedGeneration = s.Generation
+		meta.SetStatusCondition(&status.Conditions, c)
+	}
+	if s.Trouble == "" {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.NodeConditionDegraded)
+	}
+	return status
+}
+
+func (s *State) images() []v1alpha1.NodeImageStatus {
+	var out []v1alpha1.NodeImageStatus
+	for i := range s.Steps.Cached {
+		img := &s.Steps.Cached[i]
+		out = append(out, v1alpha1.NodeImageStatus{
+			Name: img.Ref.String(), Digest: img.Digest.String(), Phase: v1alpha1.PhaseCached,
+			Size: s.Inventory[img.Ref].Size,
+		})
+	}
+	for i := range s.Steps.Missing {
+		out = append(out, s.missing(&s.Steps.Missing[i]))
+	}
+	for i := range s.Steps.Removals {
+		out = append(out, s.removing(&s.Steps.Removals[i]))
+	}
+	slices.SortFunc(out, func(a, b v1alpha1.NodeImageStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest))
+	})
+	return out
+}
+
+func (s *State) missing(img *plan.Image) v1alpha1.NodeImageStatus {
+	name := img.Ref.String()
+	w := s.Work[name]
+	st := v1alpha1.NodeImageStatus{
+		Name: name, Digest: img.Digest.String(), Phase: v1alpha1.PhasePending,
+		Size: w.Size, BytesPulled: w.Done,
+	}
+	if h, ok := s.Inventory[img.Ref]; ok && h.Digest != "" && h.Digest != img.Digest {
+		st.Current = h.Digest.String()
+	}
+	failure := s.Ledger[name].Failure
+	failed := failure != nil && failure.Digest == st.Digest
+	switch {
+	case failed && !w.Moved:
+		st.Phase, st.Reason, st.Message, st.Attempts = v1alpha1.PhaseFailed, failure.Reason, failure.Message, failure.Attempts
+		st.Since = new(metav1.NewTime(failure.Since))
+		return st
+	case w.Pulling:
+		st.Phase = v1alpha1.PhasePulling
+	}
+	if failed {
+		st.Attempts = failure.Attempts
+	}
+	if !w.Since.IsZero() {
+		st.Since = new(w.Since)
+	}
+	return st
+}
+
+func (s *State) removing(r *plan.Removal) v1alpha1.NodeImageStatus {
+	st := v1alpha1.NodeImageStatus{
+		Name: r.Name, Digest: r.Digest, Phase: v1alpha1.PhaseRemoving, Since: new(metav1.NewTime(r.Since)),
+	}
+	if r.InUse {
+		st.Reason, st.Message = v1alpha1.ReasonInUse, "a container uses the image"
+	}
+	return st
+}
+
+// maxOthers is how many images that nobody asked for are listed.
+const maxOthers = 100
+
+// others lists what the runtime holds beside the wish, largest first.
+func (s *State) others() []v1alpha1.OtherImage {
+	wished := map[string]bool{}
+	for _, images := range [][]plan.Image{s.Steps.Cached, s.Steps.Missing} {
+		for i := range images {
+			wished[images[i].Digest.String()] = true
+		}
+	}
+	found := map[string]*v1alpha1.OtherImage{}
+	for _, ref := range slices.SortedFunc(keys(s.Inventory), imageref.Compare) {
+		h := s.Inventory[ref]
+		if h.Digest == "" || wished[h.Digest.String()] || !h.Complete {
+			continue
+		}
+		o := found[h.Digest.String()]
+		if o == nil {
+			o = &v1alpha1.OtherImage{Digest: h.Digest.String(), Size: h.Size}
+			found[o.Digest] = o
+		}
+		if len(o.Names) < 2 {
+			o.Names = append(o.Names, ref.String())
+		}
+	}
+	out := make([]v1alpha1.OtherImage, 0, len(found))
+	for _, o := range found {
+		out = append(out, *o)
+	}
+	slices.SortFunc(out, func(a, b v1alpha1.OtherImage) int {
+		return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(a.Digest, b.Digest))
+	})
+	return out[:min(len(out), maxOthers)]
+}
+
+func keys(inv runtime.Inventory) func(func(imageref.Reference) bool) {
+	return func(yield func(imageref.Reference) bool) {
+		for ref := range inv {
+			if !yield(ref) {
+				return
+			}
+		}
+	}
+}
+
+func (s *State) summary(images []v1alpha1.NodeImageStatus) v1alpha1.NodeImageCacheSummary {
+	sum := v1alpha1.NodeImageCacheSummary{
+		Cached: fmt.Sprintf("%d/%d", len(s.Steps.Cached), len(s.Steps.Cached)+len(s.Steps.Missing)),
+		Failed: int32(count(images, v1alpha1.PhaseFailed)),
+	}
+	if s.Node.Disk != nil {
+		sum.Available = humanBytes(s.Node.Disk.Available)
+	}
+	return sum
+}
+
+func (s *State) conditions(images []v1alpha1.NodeImageStatus) []metav1.Condition {
+	ready := metav1.Condition{
+		Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllCached,
+		Message: fmt.Sprintf("all %d images are cached", len(s.Steps.Cached)),
+	}
+	if n := len(s.Steps.Missing); n > 0 {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonProgressing
+		ready.Message = fmt.Sprintf("%d of %d images are cached", len(s.Steps.Cached), len(s.Steps.Cached)+n)
+		if failed := count(images, v1alpha1.PhaseFailed); failed > 0 {
+			ready.Reason = v1alpha1.ReasonImagesFailing
+			ready.Message += fmt.Sprintf(", %d failing", failed)
+		}
+	}
+	out := []metav1.Condition{ready}
+	if s.Trouble != "" {
+		out = append(out, metav1.Condition{
+			Type: v1alpha1.NodeConditionDegraded, Status: metav1.ConditionTrue, Reason: v1alpha1.NodeConditionDegraded, Message: s.Trouble,
+		})
+	}
+	return out
+}
+
+func count(images []v1alpha1.NodeImageStatus, phase v1alpha1.ImagePhase) int {
+	n := 0
+	for i := range images {
+		if images[i].Phase == phase {
+			n++
+		}
+	}
+	return n
+}
+
+func runtimeInfo(i runtime.Info) v1alpha1.RuntimeInfo {
+	out := v1alpha1.RuntimeInfo{Name: i.Name, Version: i.Version, Snapshotter: i.Snapshotter}
+	for _, c := range i.Capabilities {
+		out.Capabilities = append(out.Capabilities, string(c))
+	}
+	slices.Sort(out.Capabilities)
+	return out
+}
+
+// humanBytes gives a size with a binary unit and two or three digits: coarse, so that the
+// status does not change with every block written.
+func humanBytes(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, exp := float64(n)/unit, 0
+	for value >= unit && exp < 4 {
+		value /= unit
+		exp++
+	}
+	format := "%.1f %ciB"
+	if value >= 10 {
+		format = "%.0f %ciB"
+	}
+	return fmt.Sprintf(format, value, "KMGTP"[exp])
+}

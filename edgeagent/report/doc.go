@@ -1,0 +1,17 @@
+// Package report tells the API server what a node holds: the status of its NodeImageCache
+// and the Lease that shows that the agent is alive.
+//
+// It owns the agent's writes to the API server. It decides nothing about images.
+//
+// Invariants:
+//
+//  1. A status is written only when it differs from the one written last; progress alone
+//     at most once a minute and 5 % of the image apart.
+//  2. A status is written with the UID of the object it is about: an object that was
+//     replaced meanwhile is not given a status of the old one.
+//  3. The object stays within its budget whatever the images and errors: what gives way
+//     are messages first, then other images.
+//
+// Failure model: while the API server does not answer only the newest status is kept,
+// tried again with backoff, and written when it answers.
+package report

@@ -1,0 +1,65 @@
+package report
+
+import (
+	"encoding/json"
+	"unicode/utf8"
+
+	"edgecache.dev/api/v1alpha1"
+)
+
+const (
+	// maxStatusBytes is the status's share of the 1 MiB that a NodeImageCache may have:
+	// 1,000 failing images with names of 255 characters take 480 KB without messages.
+	maxStatusBytes = 580 << 10
+	// maxMessage is the longest message of one image, in bytes, as the CRD allows.
+	maxMessage = 1024
+	// someMessage is what is left of messages when they first give way.
+	someMessage = 120
+)
+
+// fit brings a status within its share. What gives way, in this order: the length of
+// messages, other images, the messages.
+func fit(s *v1alpha1.NodeImageCacheStatus) {
+	cutMessages(s, maxMessage)
+	steps := []func(){
+		func() { cutMessages(s, someMessage) },
+		func() { s.OtherImages = nil },
+		func() { cutMessages(s, 0) },
+	}
+	for _, giveWay := range steps {
+		if size(s) <= maxStatusBytes {
+			return
+		}
+		giveWay()
+	}
+}
+
+func cutMessages(s *v1alpha1.NodeImageCacheStatus, n int) {
+	for i := range s.Images {
+		s.Images[i].Message = cut(s.Images[i].Message, n)
+	}
+}
+
+// cut shortens a text to at most n bytes without breaking a character.
+func cut(text string, n int) string {
+	const mark = "…"
+	if len(text) <= n {
+		return text
+	}
+	if n < len(mark) {
+		return ""
+	}
+	text = text[:n-len(mark)]
+	for !utf8.ValidString(text) {
+		text = text[:len(text)-1]
+	}
+	return text + mark
+}
+
+func size(s *v1alpha1.NodeImageCacheStatus) int {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return 0 // cannot happen: the type has no cycles, channels or NaNs
+	}
+	return len(b)
+}

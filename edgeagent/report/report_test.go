@@ -1,0 +1,354 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent/plan"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/store"
+)
+
+var began = metav1.NewTime(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC))
+
+func TestBuildPhases(t *testing.T) {
+	t.Parallel()
+	d, old := digestOf("a"), digestOf("b")
+	missing := plan.Steps{Missing: []plan.Image{{Ref: ref("r.io/app:v1"), Digest: d}}}
+	failure := &store.Failure{Digest: d.String(), Reason: "NotFound", Message: "no such manifest", Attempts: 3, Since: began.Time}
+	name := "r.io/app:v1"
+	tests := map[string]struct {
+		state State
+		want  v1alpha1.NodeImageStatus
+	}{
+		"cached": {
+			State{Steps: plan.Steps{Cached: missing.Missing}, Inventory: runtime.Inventory{ref(name): {Digest: d, Size: 7}}},
+			v1alpha1.NodeImageStatus{Phase: v1alpha1.PhaseCached, Size: 7},
+		},
+		"waiting for its turn": {
+			State{Steps: missing}, v1alpha1.NodeImageStatus{Phase: v1alpha1.PhasePending},
+		},
+		"coming in, pods still start from the old one": {
+			State{Steps: missing, Inventory: runtime.Inventory{ref(name): {Digest: old}}, Work: map[string]Work{name: {Pulling: true, Size: 10, Done: 4, Since: began}}},
+			v1alpha1.NodeImageStatus{Phase: v1alpha1.PhasePulling, Current: old.String(), Size: 10, BytesPulled: 4, Since: &began},
+		},
+		"failed, and being tried without bytes so far": {
+			State{Steps: missing, Ledger: map[string]store.Entry{name: {Failure: failure}}, Work: map[string]Work{name: {Pulling: true}}},
+			v1alpha1.NodeImageStatus{Phase: v1alpha1.PhaseFailed, Reason: "NotFound", Message: "no such manifest", Attempts: 3, Since: &began},
+		},
+		"failed before, bytes come now": {
+			State{Steps: missing, Ledger: map[string]store.Entry{name: {Failure: failure}}, Work: map[string]Work{name: {Pulling: true, Moved: true, Done: 1, Since: began}}},
+			v1alpha1.NodeImageStatus{Phase: v1alpha1.PhasePulling, BytesPulled: 1, Attempts: 3, Since: &began},
+		},
+		"a failure of another digest is over": {
+			State{Steps: missing, Ledger: map[string]store.Entry{name: {Failure: &store.Failure{Digest: old.String(), Reason: "NotFound"}}}},
+			v1alpha1.NodeImageStatus{Phase: v1alpha1.PhasePending},
+		},
+		"to be removed, in use": {
+			State{Steps: plan.Steps{Removals: []plan.Removal{{Name: name, Digest: d.String(), Since: began.Time, InUse: true}}}},
+			v1alpha1.NodeImageStatus{Phase: v1alpha1.PhaseRemoving, Reason: "InUse", Message: "a container uses the image", Since: &began},
+		},
+	}
+	for title, tc := range tests {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			tc.want.Name, tc.want.Digest = name, d.String()
+			got := Build(tc.state, nil)
+			if diff := cmp.Diff([]v1alpha1.NodeImageStatus{tc.want}, got.Images); diff != "" {
+				t.Errorf("images (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBuildSummary(t *testing.T) {
+	t.Parallel()
+	got := Build(State{
+		Generation: 4,
+		Steps: plan.Steps{
+			Cached:  []plan.Image{{Ref: ref("r.io/a:v1"), Digest: digestOf("a")}},
+			Missing: []plan.Image{{Ref: ref("r.io/b:v1"), Digest: digestOf("b")}},
+		},
+		Ledger: map[string]store.Entry{"r.io/b:v1": {Failure: &store.Failure{Digest: digestOf("b").String(), Reason: "NetworkError"}}},
+		Inventory: runtime.Inventory{
+			ref("r.io/a:v1"):     {Digest: digestOf("a"), Complete: true},
+			ref("r.io/other:v1"): {Digest: digestOf("c"), Complete: true, Size: 5},
+			ref("r.io/other:v2"): {Digest: digestOf("c"), Complete: true, Size: 5},
+			ref("r.io/other:v3"): {Digest: digestOf("c"), Complete: true, Size: 5},
+			ref("r.io/half:v1"):  {Digest: digestOf("d")},
+		},
+		Node:    Node{Disk: &v1alpha1.DiskStatus{Capacity: 100 << 30, Available: 12345 << 20}},
+		Trouble: "the store is read-only",
+	}, nil)
+	if diff := cmp.Diff(v1alpha1.NodeImageCacheSummary{Cached: "1/2", Failed: 1, Available: "12 GiB"}, got.Summary); diff != "" {
+		t.Errorf("summary (-want +got):\n%s", diff)
+	}
+	others := []v1alpha1.OtherImage{{Digest: digestOf("c").String(), Names: []string{"r.io/other:v1", "r.io/other:v2"}, Size: 5}}
+	if diff := cmp.Diff(others, got.OtherImages); diff != "" {
+		t.Errorf("other images (-want +got):\n%s", diff)
+	}
+	var conditions []string
+	for _, c := range got.Conditions {
+		conditions = append(conditions, fmt.Sprintf("%s=%s/%s: %s (%d)", c.Type, c.Status, c.Reason, c.Message, c.ObservedGeneration))
+	}
+	want := []string{"Ready=False/ImagesFailing: 1 of 2 images are cached, 1 failing (4)", "Degraded=True/Degraded: the store is read-only (4)"}
+	if diff := cmp.Diff(want, conditions); diff != "" {
+		t.Errorf("conditions (-want +got):\n%s", diff)
+	}
+	if healed := Build(State{}, got.Conditions); len(healed.Conditions) != 1 {
+		t.Errorf("conditions after the trouble: %v, want Ready only", healed.Conditions)
+	}
+}
+
+// TestSizes holds the object to its budget: 1,000 failing images with the longest names
+// and messages, and the usual case of 50 cached images.
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	worst := statusOf(1000, 255, func(s *v1alpha1.NodeImageStatus) {
+		s.Phase, s.Reason, s.Message = v1alpha1.PhaseFailed, "InsufficientDisk", strings.Repeat("é", 2000)
+		s.Attempts, s.Size, s.BytesPulled, s.Since = 1000, 1<<40, 1<<39, &began
+		s.Current = s.Digest
+	})
+	for range 100 {
+		worst.OtherImages = append(worst.OtherImages, v1alpha1.OtherImage{Digest: digestOf("a").String(), Names: []string{strings.Repeat("n", 255), strings.Repeat("m", 255)}})
+	}
+	fit(worst)
+	if got := size(worst); got > maxStatusBytes {
+		t.Errorf("1,000 failing images: %d bytes, at most %d", got, maxStatusBytes)
+	}
+	if worst.Images[0].Reason == "" || len(worst.Images) != 1000 {
+		t.Error("an image or its reason gave way")
+	}
+	usual := statusOf(50, 48, func(s *v1alpha1.NodeImageStatus) { s.Phase, s.Size = v1alpha1.PhaseCached, 123456789 })
+	if got := size(usual); got > 12<<10 {
+		t.Errorf("50 cached images: %d bytes, at most 12 KiB", got)
+	}
+}
+
+func TestMessagesGiveWayFirst(t *testing.T) {
+	t.Parallel()
+	s := statusOf(700, 200, func(s *v1alpha1.NodeImageStatus) {
+		s.Phase, s.Message = v1alpha1.PhaseFailed, strings.Repeat("m", 3000)
+	})
+	s.OtherImages = []v1alpha1.OtherImage{{Digest: digestOf("a").String()}}
+	fit(s)
+	if len(s.OtherImages) != 1 || len(s.Images[0].Message) == 0 || len(s.Images[0].Message) > someMessage {
+		t.Errorf("other images %d, message of %d bytes: want messages cut to %d first", len(s.OtherImages), len(s.Images[0].Message), someMessage)
+	}
+}
+
+func TestWorth(t *testing.T) {
+	t.Parallel()
+	base := func() *v1alpha1.NodeImageCacheStatus {
+		s := statusOf(2, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase, s.Size, s.BytesPulled = v1alpha1.PhasePulling, 1000, 100 })
+		s.Disk = &v1alpha1.DiskStatus{Capacity: 1000, Available: 500}
+		return s
+	}
+	tests := map[string]struct {
+		edit func(*v1alpha1.NodeImageCacheStatus)
+		want urgency
+	}{
+		"nothing":           {func(*v1alpha1.NodeImageCacheStatus) {}, none},
+		"a little progress": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesPulled = 149 }, none},
+		"five percent":      {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesPulled = 150 }, minor},
+		"a little disk":     {func(s *v1alpha1.NodeImageCacheStatus) { s.Disk.Available = 451; s.Summary.Available = "x" }, none},
+		"much disk":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Disk.Available = 450 }, minor},
+		"another image":     {func(s *v1alpha1.NodeImageCacheStatus) { s.OtherImages = []v1alpha1.OtherImage{{Digest: "d"}} }, minor},
+		"a phase":           {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[1].Phase = v1alpha1.PhaseCached }, urgent},
+		"a generation":      {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration++ }, urgent},
+		"an image less":     {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = s.Images[:1] }, urgent},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			next := base()
+			tc.edit(next)
+			if got := worth(base(), next); got != tc.want {
+				t.Errorf("worth = %d, want %d", got, tc.want)
+			}
+		})
+	}
+	if got := worth(nil, base()); got != urgent {
+		t.Errorf("the first status is worth %d, want urgent", got)
+	}
+}
+
+// paper records what is written, and fails while it is torn.
+type paper struct {
+	mu    sync.Mutex
+	torn  bool
+	tries int
+	lines []string
+	start time.Time
+}
+
+func (p *paper) WriteStatus(_ context.Context, uid types.UID, s *v1alpha1.NodeImageCacheStatus) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tries++
+	if p.torn {
+		return errors.New("torn")
+	}
+	p.lines = append(p.lines, fmt.Sprintf("%s gen %d after %s", uid, s.ObservedGeneration, time.Since(p.start).Round(time.Minute)))
+	return nil
+}
+
+func (p *paper) read() (lines []string, tries int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.lines), p.tries
+}
+
+func TestReporter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{start: time.Now()}
+		r := NewReporter(p)
+		go r.Run(t.Context())
+		offer := func(uid types.UID, generation, pulled int64) {
+			s := statusOf(1, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase, s.Size, s.BytesPulled = v1alpha1.PhasePulling, 100, pulled })
+			s.ObservedGeneration = generation
+			r.Offer(uid, s)
+		}
+		for i := range int64(10) { // changes that come together are one write
+			offer("a", i, 0)
+		}
+		time.Sleep(5 * time.Second)
+		for i := range int64(40) { // progress: one write a minute, of the newest
+			offer("a", 9, 5*i)
+			time.Sleep(3 * time.Second)
+		}
+		time.Sleep(10 * time.Minute)
+		offer("a", 10, 195) // something happened
+		time.Sleep(5 * time.Second)
+		offer("b", 10, 195) // another object, the same status
+		time.Sleep(5 * time.Second)
+		want := []string{"a gen 9 after 0s", "a gen 9 after 1m0s", "a gen 9 after 2m0s", "a gen 9 after 3m0s", "a gen 10 after 12m0s", "b gen 10 after 12m0s"}
+		got, _ := p.read()
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("writes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestReporterKeepsTheNewestWhileAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{start: time.Now(), torn: true}
+		r := NewReporter(p)
+		go r.Run(t.Context())
+		for i := range int64(24 * 60) { // a day without an API server, a change a minute
+			s := statusOf(1, 20, nil)
+			s.ObservedGeneration = i
+			r.Offer("a", s)
+			time.Sleep(time.Minute)
+		}
+		if _, tries := p.read(); tries > 24*60 {
+			t.Errorf("%d tries in a day, want backoff", tries)
+		}
+		p.mu.Lock()
+		p.torn = false
+		p.mu.Unlock()
+		time.Sleep(8 * time.Minute)
+		if lines, _ := p.read(); len(lines) != 1 || !strings.HasPrefix(lines[0], "a gen 1439 ") {
+			t.Errorf("written after the return: %v, want the newest once", lines)
+		}
+	})
+}
+
+type beats struct {
+	n    int
+	fail bool
+}
+
+func (b *beats) RenewLease(context.Context, time.Duration, time.Time) error {
+	b.n++
+	if b.fail {
+		return errors.New("away")
+	}
+	return nil
+}
+
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		fail     bool
+		from, to int
+	}{
+		"an hour of renewals leaves room for two lost ones": {false, 16, 21},
+		"an hour away backs off":                            {true, 12, 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				b := &beats{fail: tc.fail}
+				Heartbeat(ctx, b)
+				if b.n < tc.from || b.n > tc.to {
+					t.Errorf("%d renewals in an hour, want %d to %d", b.n, tc.from, tc.to)
+				}
+			})
+		})
+	}
+}
+
+func TestHumanBytes(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1536: "1.5 KiB", 12 << 20: "12 MiB", 3 << 29: "1.5 GiB", 5 << 50: "5.0 PiB"} {
+		if got := humanBytes(n); got != want {
+			t.Errorf("humanBytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+// statusOf makes a status with n images with names of a length.
+func statusOf(n, length int, edit func(*v1alpha1.NodeImageStatus)) *v1alpha1.NodeImageCacheStatus {
+	s := &v1alpha1.NodeImageCacheStatus{ObservedGeneration: 1}
+	for i := range n {
+		img := v1alpha1.NodeImageStatus{Name: fmt.Sprintf("r.io/%0*d", length-5, i), Digest: digestOf("a").String(), Phase: v1alpha1.PhasePending}
+		if edit != nil {
+			edit(&img)
+		}
+		s.Images = append(s.Images, img)
+	}
+	return s
+}
+
+func digestOf(c string) digest.Digest { return digest.Digest("sha256:" + strings.Repeat(c, 64)) }
+
+func ref(s string) imageref.Reference {
+	r, err := imageref.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// TestSpecAndStatusFitTogether: the two halves of the object's budget leave it below 1 MiB.
+func TestSpecAndStatusFitTogether(t *testing.T) {
+	t.Parallel()
+	const specShare = 440 << 10 // controller/nodes
+	meta, err := json.Marshal(metav1.ObjectMeta{Name: strings.Repeat("n", 253), Namespace: v1alpha1.SystemNamespace, UID: types.UID(strings.Repeat("u", 36))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if total := specShare + maxStatusBytes + 2*len(meta); total > 1<<20 {
+		t.Errorf("budget adds up to %d bytes, more than 1 MiB", total)
+	}
+}

@@ -1,0 +1,160 @@
+package report
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
+
+	"edgecache.dev/api/v1alpha1"
+)
+
+const (
+	// settle is how long a change waits for others that come with it. It is jittered,
+	// so that nodes that change together do not write together.
+	settle = time.Second
+	// firstRetry and lastRetry bound the backoff while the API server does not answer.
+	firstRetry = 2 * time.Second
+	lastRetry  = 5 * time.Minute
+)
+
+// Writer writes the status of the object with a UID.
+type Writer interface {
+	WriteStatus(ctx context.Context, uid types.UID, status *v1alpha1.NodeImageCacheStatus) error
+}
+
+// Reporter writes statuses: the newest one, when it says something new.
+type Reporter struct {
+	writer Writer
+	wake   chan struct{}
+
+	mu   sync.Mutex
+	next *offer // guarded by mu
+}
+
+type offer struct {
+	uid    types.UID
+	status *v1alpha1.NodeImageCacheStatus
+}
+
+// NewReporter makes a reporter that writes nothing until it is run.
+func NewReporter(w Writer) *Reporter {
+	return &Reporter{writer: w, wake: make(chan struct{}, 1)}
+}
+
+// Offer hands over the newest status of the object with a UID. The reporter keeps it;
+// the caller does not change it any more.
+func (r *Reporter) Offer(uid types.UID, status *v1alpha1.NodeImageCacheStatus) {
+	fit(status)
+	r.mu.Lock()
+	r.next = &offer{uid: uid, status: status}
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *Reporter) newest() *offer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
+}
+
+// Run writes what is offered until the context ends.
+func (r *Reporter) Run(ctx context.Context) {
+	w := written{retry: newBackoff()}
+	var due time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+			due = r.due(&w, due)
+		case <-at(due):
+			r.write(ctx, &w)
+			due = r.due(&w, time.Time{})
+		}
+	}
+}
+
+// at gives a channel that fires at a time, never for the zero time.
+func at(t time.Time) <-chan time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(t))
+}
+
+// written is what the API server has.
+type written struct {
+	offer
+	at    time.Time
+	retry wait.Backoff
+	wait  time.Duration // before the next try, 0 after a success
+}
+
+// urgency says what the newest offer is worth.
+func (w *written) urgency(next *offer) urgency {
+	switch {
+	case next == nil:
+		return none
+	case next.uid != w.uid:
+		return urgent
+	}
+	return worth(w.status, next.status)
+}
+
+// due says when the newest status is to be written, the zero time for not at all. An
+// earlier time that was set before stands: a stream of changes does not put off a write.
+func (r *Reporter) due(w *written, set time.Time) time.Time {
+	var delay time.Duration
+	switch u := w.urgency(r.newest()); {
+	case u == none:
+		return time.Time{}
+	case w.wait > 0:
+		delay = w.wait
+	case u == minor:
+		delay = max(minorEvery-time.Since(w.at), settle)
+	default:
+		delay = wait.Jitter(settle, 0.5)
+	}
+	if due := time.Now().Add(delay); set.IsZero() || due.Before(set) {
+		return due
+	}
+	return set
+}
+
+func (r *Reporter) write(ctx context.Context, w *written) {
+	next := r.newest()
+	if w.urgency(next) == none {
+		return
+	}
+	if err := r.writer.WriteStatus(ctx, next.uid, next.status); err != nil {
+		if ctx.Err() == nil {
+			klog.FromContext(ctx).V(1).Info("Status not written, trying again", "err", err)
+		}
+		w.wait = w.retry.Step()
+		return
+	}
+	w.offer, w.at, w.wait, w.retry = *next, time.Now(), 0, newBackoff()
+}
+
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: firstRetry, Factor: 2, Jitter: 0.5, Steps: 10, Cap: lastRetry}
+}
+
+// sleep waits and says whether the context is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

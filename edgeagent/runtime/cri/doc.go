@@ -1,0 +1,23 @@
+// Package cri is the driver for nodes of which only the CRI socket is known: CRI-O,
+// cri-dockerd, or a containerd whose own API is not to be used. The runtime does all the
+// work; the driver asks it, and says what it cannot do.
+//
+// It owns nothing but, on a socket that serves containerd's lease service as well, the
+// leases with the label edgecache.dev/pull.
+//
+// What follows from CRI:
+//
+//  1. The runtime pulls by tag, for a name by digest can stand beside a tag but not become
+//     one. So the digest is compared after the pull, and a tag that has moved is an error
+//     that names both digests (TagMoved). The node then holds what the registry has now.
+//  2. Nothing can be pinned, limited or watched; there is no progress. Whether an image is
+//     complete is the runtime's word: containerd goes on listing one whose content is gone.
+//  3. RemoveImage removes an image with all its names, except on CRI-O. There a removal that
+//     would take other names along is refused (NameSharedError).
+//  4. With leases (gRPC header containerd-lease) the half of a layer survives a failed pull.
+//     Without, every attempt begins anew.
+//
+// Failure model: errors of runtimes are texts; the driver reads the reason out of them as
+// well as that goes, and takes URLs and the credential out. Where it cannot tell it says
+// RuntimeError, which is tried again.
+package cri

@@ -1,0 +1,208 @@
+package cri
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/containerd/errdefs"
+	api "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/runtime/lease"
+)
+
+const (
+	// maxAttempts bounds pulls in a row that brought no byte, where that can be seen.
+	maxAttempts = 5
+	// maxPause bounds the pause between them.
+	maxPause = 30 * time.Second
+)
+
+// Ensure lets the runtime pull what it does not have.
+func (d *Driver) Ensure(ctx context.Context, r runtime.Request, _ func(runtime.Progress)) error {
+	if err := r.Check(); err != nil {
+		return err
+	}
+	leave, err := d.pulls.Enter(ctx, r.Digest)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	err = d.ensure(ctx, r)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return fmt.Errorf("ensuring %s: %w", r.Name, cause)
+	}
+	return err
+}
+
+func (d *Driver) ensure(ctx context.Context, r runtime.Request) error {
+	img, _, err := d.status(ctx, r.Name)
+	if err != nil || img.is(r.Name, r.Digest) {
+		return err
+	}
+	leased, err := d.canLease(ctx)
+	if err != nil {
+		return err
+	}
+	if !leased {
+		err = d.pull(ctx, r.Name)
+	} else {
+		err = d.pullLeased(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	return d.compare(ctx, r)
+}
+
+// compare says whether what was pulled is what was asked for.
+func (d *Driver) compare(ctx context.Context, r runtime.Request) error {
+	img, ok, err := d.status(ctx, r.Name)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return runtime.Failed("pulling "+r.Name.String(), errors.New("the runtime does not have the image that it pulled"))
+	case img.is(r.Name, r.Digest):
+		return nil
+	}
+	return runtime.NewTagMoved(r.Name, img.digestOf(r.Name), r.Digest)
+}
+
+// pull asks the runtime to pull.
+func (d *Driver) pull(ctx context.Context, name imageref.Reference) error {
+	auth, err := d.auth(name)
+	if err != nil {
+		return &runtime.Error{Reason: fetch.Unauthorized, Err: fmt.Errorf("reading the credentials for %s: %w", name, err)}
+	}
+	if _, err := d.images.PullImage(ctx, &api.PullImageRequest{Image: &api.ImageSpec{Image: name.String()}, Auth: auth}); err != nil {
+		return classify("pulling "+name.String(), err, auth.GetPassword()+auth.GetIdentityToken())
+	}
+	return nil
+}
+
+// auth gives the credentials in CRI's form. The server is named, so that mirrors do not
+// get what is meant for the registry.
+func (d *Driver) auth(name imageref.Reference) (*api.AuthConfig, error) {
+	if d.options.Credentials == nil {
+		return nil, nil
+	}
+	host := name.Registry()
+	user, secret, err := d.options.Credentials(name, host)
+	if err != nil || secret == "" {
+		return nil, err
+	}
+	if host == "docker.io" {
+		host = "registry-1.docker.io"
+	}
+	auth := &api.AuthConfig{Username: user, ServerAddress: "https://" + host}
+	if user == "" {
+		auth.IdentityToken = secret
+	} else {
+		auth.Password = secret
+	}
+	return auth, nil
+}
+
+// pullLeased pulls under the lease of the digest, again for as long as attempts bring
+// bytes. The lease stays when it fails, so that the next attempt goes on from there.
+func (d *Driver) pullLeased(ctx context.Context, r runtime.Request) error {
+	ctx = inNamespace(ctx)
+	l, err := d.leases.Take(ctx, r.Digest)
+	if err != nil {
+		return runtime.Failed("pulling "+r.Name.String(), err)
+	}
+	for failures := 0; ; {
+		before := d.stored(ctx, l)
+		if err = d.pullOnce(ctx, l, r.Name); err == nil {
+			break
+		}
+		if failures++; d.stored(ctx, l) > before {
+			failures = 0
+		}
+		if runtime.ReasonOf(err) == fetch.DigestMismatch {
+			d.abort(ctx, l)
+		}
+		if failures >= maxAttempts || !worthRetry(err) || !pause(ctx, failures) {
+			return err
+		}
+	}
+	if err := l.Release(ctx); err != nil {
+		return runtime.Failed("pulling "+r.Name.String(), err)
+	}
+	return nil
+}
+
+// pullOnce is one pull, which must end before the lease can.
+func (d *Driver) pullOnce(ctx context.Context, l *lease.Lease, name imageref.Reference) error {
+	leased, done, err := l.Use(ctx)
+	if err != nil {
+		return runtime.Failed("pulling "+name.String(), err)
+	}
+	defer done()
+	leased, cancel := context.WithTimeout(leased, d.options.LeaseTTL/3)
+	defer cancel()
+	err = d.pull(leased, name)
+	if runtime.ReasonOf(err) == fetch.RuntimeError && l.IsGone(ctx) {
+		return errors.Join(err, l.Renew(ctx))
+	}
+	return err
+}
+
+// worthRetry says whether to pull again at once: the network may come back in seconds.
+func worthRetry(err error) bool { return runtime.ReasonOf(err) == fetch.NetworkError }
+
+// pause waits between attempts. It says false when ctx ends first.
+func pause(ctx context.Context, failures int) bool {
+	d := min(time.Second<<min(failures, 6), maxPause)
+	t := time.NewTimer(d/2 + rand.N(d/2))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// stored gives how many bytes a lease holds, as far as that can be found out.
+func (d *Driver) stored(ctx context.Context, l *lease.Lease) (n int64) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	held, err := l.Holds(ctx)
+	if err != nil {
+		return 0
+	}
+	for _, ref := range held.Ingests {
+		if st, err := d.content.Status(ctx, ref); err == nil {
+			n += st.Offset
+		}
+	}
+	for _, dg := range held.Content {
+		if info, err := d.content.Info(ctx, dg); err == nil {
+			n += info.Size
+		}
+	}
+	return n
+}
+
+// abort throws away what a lease holds of unfinished blobs: one of them has wrong bytes,
+// and the runtime would build on them for ever.
+func (d *Driver) abort(ctx context.Context, l *lease.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	held, err := l.Holds(ctx)
+	if err != nil {
+		return // and the next attempt fails in the same way, and tries this again
+	}
+	for _, ref := range held.Ingests {
+		if err := d.content.Abort(ctx, ref); err != nil && !errdefs.IsNotFound(err) {
+			return
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package cri
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	api "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/runtime"
+)
+
+// image is an image as CRI lists it, with names that are references.
+type image struct {
+	id     string // "sha256:…"
+	names  []imageref.Reference
+	size   int64
+	pinned bool
+}
+
+// read takes from CRI's image what is understood. Runtimes write "<none>" for what has no
+// name.
+func read(i *api.Image) image {
+	img := image{id: normaliseID(i.GetId()), size: int64(i.GetSize()), pinned: i.GetPinned()}
+	for _, s := range slices.Concat(i.GetRepoTags(), i.GetRepoDigests()) {
+		if ref, err := imageref.Parse(s); err == nil && !slices.Contains(img.names, ref) {
+			img.names = append(img.names, ref)
+		}
+	}
+	return img
+}
+
+// normaliseID gives an image ID as the digest it is; CRI-O leaves out the algorithm.
+func normaliseID(id string) string {
+	if d := digest.NewDigestFromEncoded(digest.SHA256, id); d.Validate() == nil {
+		return d.String()
+	}
+	return id
+}
+
+// digestOf says what a name of an image points at. CRI does not tell which of several
+// digests of a repository a tag is: "" then.
+func (img image) digestOf(name imageref.Reference) digest.Digest {
+	if name.Digest() != "" {
+		return name.Digest()
+	}
+	var found digest.Digest
+	for _, n := range img.names {
+		if n.Digest() == "" || n.Name() != name.Name() {
+			continue
+		}
+		if found != "" {
+			return ""
+		}
+		found = n.Digest()
+	}
+	return found
+}
+
+// is says whether a name of an image may point at a digest.
+func (img image) is(name imageref.Reference, d digest.Digest) bool {
+	return slices.Contains(img.names, name) && slices.Contains(img.names, name.WithDigest(d))
+}
+
+// others gives the names of an image besides some, sorted.
+func (img image) others(than []imageref.Reference) []imageref.Reference {
+	out := slices.DeleteFunc(slices.Clone(img.names), func(n imageref.Reference) bool { return slices.Contains(than, n) })
+	slices.SortFunc(out, func(a, b imageref.Reference) int { return strings.Compare(a.String(), b.String()) })
+	return out
+}
+
+// status asks for one image. ok is false when the runtime has it not.
+func (d *Driver) status(ctx context.Context, name imageref.Reference) (img image, ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := d.images.ImageStatus(ctx, &api.ImageStatusRequest{Image: &api.ImageSpec{Image: name.String()}})
+	if err != nil {
+		return image{}, false, classify("asking the runtime for image "+name.String(), err, "")
+	}
+	if resp.GetImage() == nil {
+		return image{}, false, nil
+	}
+	return read(resp.GetImage()), true, nil
+}
+
+// Inventory lists images under all their names.
+func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
+	all, err := d.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	inv := runtime.Inventory{}
+	for _, img := range all {
+		for _, name := range img.names {
+			inv[name] = runtime.Held{Digest: img.digestOf(name), ID: img.id, Size: img.size, Complete: true, Pinned: img.pinned}
+		}
+	}
+	return inv, nil
+}
+
+func (d *Driver) list(ctx context.Context) ([]image, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := d.images.ListImages(ctx, &api.ListImagesRequest{})
+	if err != nil {
+		return nil, classify("listing images", err, "")
+	}
+	var all []image
+	for _, i := range resp.GetImages() {
+		all = append(all, read(i))
+	}
+	return all, nil
+}
+
+// InUse gives the images of all containers, whatever their state.
+func (d *Driver) InUse(ctx context.Context) (map[string]struct{}, error) {
+	all, err := d.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := d.runtime.ListContainers(ctx, &api.ListContainersRequest{})
+	if err != nil {
+		return nil, classify("listing containers", err, "")
+	}
+	used := map[string]struct{}{}
+	for _, c := range resp.GetContainers() {
+		for _, ref := range []string{c.GetImageId(), c.GetImageRef(), c.GetImage().GetImage()} {
+			for _, id := range idsOf(ref, all) {
+				used[id] = struct{}{}
+			}
+		}
+	}
+	return used, nil
+}
+
+// idsOf gives the images that a container may mean by an ID or a name.
+func idsOf(ref string, all []image) (ids []string) {
+	id := normaliseID(ref)
+	name, err := imageref.Parse(ref)
+	for _, img := range all {
+		if img.id == id || err == nil && slices.Contains(img.names, name) {
+			ids = append(ids, img.id)
+		}
+	}
+	return ids
+}
+
+// Release does nothing: CRI can neither mark nor pin.
+func (d *Driver) Release(context.Context, ...imageref.Reference) error { return nil }
+
+// Remove removes names. Where the runtime removes whole images only, that happens when all
+// names of the image are given.
+func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error {
+	info, err := d.Info(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, d.remove(ctx, name, names, info.Can(runtime.CanUntag)))
+	}
+	return errors.Join(errs...)
+}
+
+// remove removes one of several names that are to go.
+func (d *Driver) remove(ctx context.Context, name imageref.Reference, names []imageref.Reference, untag bool) error {
+	img, ok, err := d.status(ctx, name)
+	if err != nil || !ok || !slices.Contains(img.names, name) {
+		return err
+	}
+	if others := img.others(names); len(others) > 0 && !untag {
+		return &runtime.NameSharedError{Name: name, Others: others}
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := d.images.RemoveImage(ctx, &api.RemoveImageRequest{Image: &api.ImageSpec{Image: name.String()}}); err != nil {
+		return classify("removing image "+name.String(), err, "")
+	}
+	return nil
+}

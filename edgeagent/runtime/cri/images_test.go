@@ -1,0 +1,128 @@
+package cri
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	api "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/runtime"
+)
+
+var (
+	one = digest.FromString("one")
+	two = digest.FromString("two")
+)
+
+func ref(t *testing.T, s string) imageref.Reference {
+	t.Helper()
+	r, err := imageref.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRead(t *testing.T) {
+	t.Parallel()
+	got := read(&api.Image{
+		Id: one.Encoded(), Size: 7, Pinned: true,
+		RepoTags:    []string{"r.example/app:v1", "<none>:<none>", "busybox:latest"},
+		RepoDigests: []string{"r.example/app@" + two.String(), "<none>@<none>", "r.example/app:v1"},
+	})
+	want := image{id: one.String(), size: 7, pinned: true, names: []imageref.Reference{
+		ref(t, "r.example/app:v1"), ref(t, "busybox"), ref(t, "r.example/app@"+two.String()),
+	}}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(image{}, imageref.Reference{})); diff != "" {
+		t.Errorf("image (-want +got):\n%s", diff)
+	}
+}
+
+func TestNormaliseID(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		one.Encoded(): one.String(), one.String(): one.String(), "": "", "short": "short",
+	} {
+		if got := normaliseID(in); got != want {
+			t.Errorf("normaliseID(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestDigestOf(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		names []string
+		name  string
+		want  digest.Digest
+	}{
+		"one digest":              {[]string{"r.example/app:v1", "r.example/app@" + one.String()}, "r.example/app:v1", one},
+		"by digest":               {nil, "r.example/app@" + two.String(), two},
+		"several: no telling":     {[]string{"r.example/app@" + one.String(), "r.example/app@" + two.String()}, "r.example/app:v1", ""},
+		"of another repository":   {[]string{"r.example/other@" + one.String()}, "r.example/app:v1", ""},
+		"loaded without registry": {[]string{"r.example/app:v1"}, "r.example/app:v1", ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var img image
+			for _, n := range tc.names {
+				img.names = append(img.names, ref(t, n))
+			}
+			if got := img.digestOf(ref(t, tc.name)); got != tc.want {
+				t.Errorf("digestOf = %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestIs(t *testing.T) {
+	t.Parallel()
+	tag, byOne := ref(t, "r.example/app:v1"), ref(t, "r.example/app@"+one.String())
+	img := image{names: []imageref.Reference{tag, byOne}}
+	tests := []struct {
+		name imageref.Reference
+		d    digest.Digest
+		want bool
+	}{
+		{tag, one, true}, {byOne, one, true}, {tag, two, false}, {ref(t, "r.example/app:v2"), one, false}, {ref(t, "other:v1"), one, false},
+	}
+	for _, tc := range tests {
+		if got := img.is(tc.name, tc.d); got != tc.want {
+			t.Errorf("is(%s, %s) = %v, want %v", tc.name, tc.d, got, tc.want)
+		}
+	}
+}
+
+func TestIDsOf(t *testing.T) {
+	t.Parallel()
+	all := []image{{id: one.String(), names: []imageref.Reference{ref(t, "app:v1")}}, {id: two.String(), names: []imageref.Reference{ref(t, "app:v1"), ref(t, "app:v2")}}}
+	for in, want := range map[string][]string{
+		one.String(): {one.String()}, two.Encoded(): {two.String()}, "app:v2": {two.String()},
+		"app:v1": {one.String(), two.String()}, "app:v3": nil, "": nil,
+	} {
+		if got := idsOf(in, all); !slices.Equal(got, want) {
+			t.Errorf("idsOf(%q) = %v, want %v", in, got, want)
+		}
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		leases bool
+		want   []runtime.Capability
+	}{
+		"containerd": {true, []runtime.Capability{runtime.CanResume}},
+		"docker":     {false, nil},
+		"cri-o":      {false, []runtime.Capability{runtime.CanUntag}},
+	}
+	for name, tc := range tests {
+		if diff := cmp.Diff(tc.want, capabilities(name, tc.leases)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package realtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/runtime/containerd"
+	"edgecache.dev/edgeagent/runtime/runtimetest"
+	"edgecache.dev/test/lab/process"
+	"edgecache.dev/test/lab/toolchain"
+)
+
+func TestMain(m *testing.M) {
+	if err := runtimetest.Agent(func(socket, hosts string) (runtime.Driver, error) {
+		return containerd.New(containerd.Options{Address: socket, Source: fetch.NewRegistry(fetch.RegistryOptions{HostsDirs: []string{hosts}})})
+	}); err != nil {
+		panic(err)
+	}
+	// The thread that started a child is kept on purpose (test/lab/process).
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("edgecache.dev/test/lab/process.(*child).own"))
+}
+
+const config = `version = 3
+root = %[1]q
+state = %[2]q
+[grpc]
+address = %[3]q
+[plugins.'io.containerd.cri.v1.images']
+snapshotter = "overlayfs"
+discard_unpacked_layers = %[5]t
+[plugins.'io.containerd.cri.v1.images'.registry]
+config_path = %[4]q
+[plugins.'io.containerd.cri.v1.runtime']
+restrict_oom_score_adj = true
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+conf_dir = %[4]q
+[plugins.'io.containerd.nri.v1.nri']
+disable = true
+`
+
+// daemon is a containerd.
+type daemon struct {
+	dir     string
+	process *process.Process
+	client  *client.Client // the test's own hand
+}
+
+func (d *daemon) socket() string   { return filepath.Join(d.dir, "s") }
+func (d *daemon) hostsDir() string { return filepath.Join(d.dir, "certs.d") }
+
+// options of a daemon.
+type options struct {
+	discardLayers bool // throw layers away once they are unpacked
+}
+
+// start runs a containerd until the test ends.
+func start(t *testing.T, o options) *daemon {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		leaveOut(t, "containerd needs root to unpack images")
+	}
+	tools, err := toolchain.Here(t.Output())
+	if err == nil {
+		err = tools.Lab(t.Context(), "containerd")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	// t.TempDir is too long a path for a socket.
+	dir, err := os.MkdirTemp("", "edgecache-containerd-") //nolint:usetesting // see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{dir: dir}
+	t.Cleanup(func() { d.remove(t) })
+	text := fmt.Sprintf(config, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.socket(), d.hostsDir(), o.discardLayers)
+	if err := errors.Join(os.Mkdir(d.hostsDir(), 0o755), os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	d.run(t, tools.Path("containerd"))
+	return d
+}
+
+func leaveOut(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("EDGECACHE_REQUIRE_E2E") == "1" {
+		t.Fatalf("must run here, but %s", why)
+	}
+	t.Skip(why)
+}
+
+// run starts the process in namespaces of its own: mounts are seen and kept by nobody else.
+func (d *daemon) run(t *testing.T, binary string) {
+	t.Helper()
+	script := fmt.Sprintf("mount --make-rprivate / && exec %s --config %s/config.toml", binary, d.dir)
+	var err error
+	d.process, err = process.Start(process.Host{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}, process.Command{
+		Name: "containerd", Argv: []string{"/bin/sh", "-c", script}, Log: filepath.Join(d.dir, "log"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.client, err = client.New(d.socket(), client.WithDefaultNamespace("k8s.io")); err != nil {
+		t.Fatal(err)
+	}
+	d.awaitReady(t)
+}
+
+// awaitReady waits until containerd serves CRI.
+func (d *daemon) awaitReady(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := d.process.WaitReady(ctx, func(ctx context.Context) error {
+		_, err := d.cri().ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// remove ends containerd and what it has on disk.
+func (d *daemon) remove(t *testing.T) {
+	var errs []error
+	if d.client != nil {
+		errs = append(errs, d.client.Close())
+	}
+	if d.process != nil {
+		if t.Failed() {
+			tail, _ := process.Tail(d.process.Log(), 15)
+			t.Logf("containerd: %s", tail)
+		}
+		errs = append(errs, d.process.Kill())
+	}
+	if err := errors.Join(append(errs, os.RemoveAll(d.dir))...); err != nil {
+		t.Errorf("removing containerd: %v", err)
+	}
+}
+
+// kill is kill -9. Nothing that containerd had in memory survives.
+func (d *daemon) kill(t *testing.T) {
+	t.Helper()
+	if err := d.process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restart starts containerd again on the same directories.
+func (d *daemon) restart(t *testing.T) {
+	t.Helper()
+	if err := d.process.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	d.awaitReady(t)
+}
+
+func (d *daemon) cri() cri.ImageServiceClient {
+	conn, _ := d.client.Conn().(grpc.ClientConnInterface)
+	return cri.NewImageServiceClient(conn)
+}
+
+// record gives an image record, nil when there is none.
+func (d *daemon) record(t *testing.T, name string) *images.Image {
+	t.Helper()
+	r, err := d.client.ImageService().Get(t.Context(), name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+func (d *daemon) name(t *testing.T, name imageref.Reference, dg digest.Digest) {
+	t.Helper()
+	target := d.record(t, name.WithDigest(dg).String())
+	if target == nil {
+		all, err := d.client.ImageService().List(t.Context(), fmt.Sprintf("target.digest==%q", dg))
+		if err != nil || len(all) == 0 {
+			t.Fatalf("no record of %s: %v", dg, err)
+		}
+		target = &all[0]
+	}
+	if _, err := d.client.ImageService().Create(t.Context(), images.Image{Name: name.String(), Target: target.Target}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (d *daemon) unname(t *testing.T, name imageref.Reference) {
+	t.Helper()
+	if err := d.client.ImageService().Delete(t.Context(), name.String()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// damage deletes a blob from the content store.
+func (d *daemon) damage(t *testing.T, dg digest.Digest) {
+	t.Helper()
+	if err := d.client.ContentStore().Delete(t.Context(), dg); err != nil {
+		t.Fatal(err)
+	}
+	d.collect(t)
+}
+
+// collect waits for the garbage collector.
+func (d *daemon) collect(t *testing.T) {
+	t.Helper()
+	_, done, err := d.client.WithLease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := done(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(200 * time.Millisecond) // it runs 100 ms after something was deleted
+}
+
+func (d *daemon) has(t *testing.T, dg digest.Digest) bool {
+	t.Helper()
+	_, err := d.client.ContentStore().Info(t.Context(), dg)
+	if err != nil && !errdefs.IsNotFound(err) {
+		t.Fatal(err)
+	}
+	return err == nil
+}
+
+// status is what the kubelet sees of an image, nil when it sees none.
+func (d *daemon) status(t *testing.T, name string) *cri.Image {
+	t.Helper()
+	resp, err := d.cri().ImageStatus(t.Context(), &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetImage()
+}
+
+func (d *daemon) pinned(t *testing.T, name imageref.Reference) bool {
+	t.Helper()
+	return d.status(t, name.String()).GetPinned()
+}

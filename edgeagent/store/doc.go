@@ -1,0 +1,27 @@
+// Package store is the agent's memory: one bbolt file with what the node should hold, what
+// the agent knows of each image, and whose file it is. With it the agent works at once
+// after a start, with no API server and no registry.
+//
+// It owns the file and its format; it never decides what to do and never talks to a
+// runtime or a server.
+//
+// Invariants:
+//
+//  1. The runtime is the truth about images and the API server about wishes: everything
+//     here can be rebuilt from them, so a damaged file is moved aside, never mended, and
+//     never stops the agent.
+//  2. Every record carries a checksum over its bucket, key and value, because bbolt
+//     checksums only its two meta pages. A record that fails its checksum is as damaged
+//     as a file that does not open.
+//  3. An identity record tells an empty file from a lost one: a file without it is
+//     damaged. Open says whether the memory is new, so that its user deletes nothing
+//     until it knows the wish again.
+//  4. fsync is on. Nothing is written when nothing changed: an equal record is not
+//     rewritten.
+//
+// Failure model: a full disk fails a write and damages nothing; the write is tried again
+// by the next change. A file locked by another process, or of a newer schema, is an error
+// that says so: neither is damage.
+//
+// A Store is safe for concurrent use; bbolt has one writer at a time.
+package store
