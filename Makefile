@@ -1,0 +1,78 @@
+# edgecache: container images on edge nodes before the network goes.
+# `make` lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# A version begins with vX.Y.Z, or Kubernetes' libraries do not read it.
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v0.0.0-g$$(git rev-parse --short HEAD 2>/dev/null || echo unknown))
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.io/component-base/version.gitCommit=$(COMMIT)
+
+# RACE=-race runs tests, and the programs they start, with the race detector.
+RACE ?=
+# RUNTIME=containerd makes the demo and the lab use real containerd and kubelet (root, runc).
+RUNTIME ?= layout
+# TESTFLAGS go to go test: make test TESTFLAGS='-run TestAPI -v'
+TESTFLAGS ?=
+
+TOOL := go tool -modfile=go.tools.mod
+API  := ./api/v1alpha1
+CLIENT := api/client
+
+.PHONY: help build demo test unit e2e bench lint verify generate images clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the programs into bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+demo: ## show the main job on this machine: no root, no runtime, no cluster (RUNTIME=containerd: real ones)
+	@go run ./test/demo --runtime $(RUNTIME)
+
+test: unit e2e ## run all tests: unit, integration, and e2e where the machine can
+
+unit: ## run unit and integration tests (real API server, etcd and registry)
+	go test $(RACE) -timeout 25m $(TESTFLAGS) $$(go list ./... | grep -v '/test/e2e$$')
+
+e2e: ## run the end-to-end tests on real containerd and kubelet (root, runc), or say why not
+	@go run ./test/lab probe || true
+	go test $(RACE) -timeout 25m -count=1 $(TESTFLAGS) ./test/e2e
+
+bench: ## run the benchmarks and print the table of docs/benchmarks.md
+	go test -run '^$$' -bench . -benchmem ./api/... ./controller/... ./edgeagent/...
+	go run ./test/bench
+
+lint: ## golangci-lint, built from its module
+	$(TOOL) golangci-lint run ./...
+
+verify: ## fail when generated code, go.mod, formatting or lint is not as committed
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted: run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go mod tidy -diff
+	cd test/lab/binaries && go mod tidy -diff
+	@$(MAKE) --no-print-directory generate
+	@git diff --exit-code -- api charts docs/api.md || { echo "generated code differs from what is committed: commit the result of make generate"; exit 1; }
+	@test -z "$$(git status --porcelain -- api charts docs/api.md)" || { git status --short -- api charts docs/api.md; echo "generated files are not committed"; exit 1; }
+	go vet ./...
+	@$(MAKE) --no-print-directory lint
+
+generate: ## generate deep copies, clients, informers, apply configurations, CRDs and docs/api.md
+	rm -rf $(CLIENT)
+	$(TOOL) deepcopy-gen --output-file zz_generated.deepcopy.go $(API)
+	$(TOOL) applyconfiguration-gen --output-pkg edgecache.dev/$(CLIENT)/applyconfiguration --output-dir $(CLIENT)/applyconfiguration $(API)
+	$(TOOL) client-gen --clientset-name versioned --input-base edgecache.dev --input api/v1alpha1 \
+		--apply-configuration-package edgecache.dev/$(CLIENT)/applyconfiguration \
+		--output-pkg edgecache.dev/$(CLIENT)/clientset --output-dir $(CLIENT)/clientset
+	$(TOOL) lister-gen --output-pkg edgecache.dev/$(CLIENT)/listers --output-dir $(CLIENT)/listers $(API)
+	$(TOOL) informer-gen --output-pkg edgecache.dev/$(CLIENT)/informers --output-dir $(CLIENT)/informers \
+		--versioned-clientset-package edgecache.dev/$(CLIENT)/clientset/versioned --listers-package edgecache.dev/$(CLIENT)/listers $(API)
+	$(TOOL) controller-gen crd:crdVersions=v1 paths=$(API)/... output:crd:artifacts:config=charts/edgecache/crds
+	$(TOOL) crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=docs/crd-ref-docs.yaml --renderer=markdown --output-path=docs/api.md
+
+images: ## build multi-arch OCI images of the programs into dist/images, without Docker
+	go run ./internal/release images --version '$(VERSION)' --out dist/images
+
+clean: ## remove what was built (the lab's programs too)
+	rm -rf bin dist .cache

@@ -1,0 +1,309 @@
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/test/lab/registry"
+	"edgecache.dev/test/product"
+)
+
+// TestKilledInTheMiddle: agents and controller are killed -9 while images come in. Every
+// node ends as wished, and no byte range that was on a node is fetched again.
+func TestKilledInTheMiddle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	const size = 6 << 20
+	pos := w.push("retail/pos:v1", size, 1)
+	layer := w.layerOf(size, 1)
+	w.slow(1 << 20)
+	w.apply("pos", listing([]string{pos.Name}))
+	for _, least := range []int64{1 << 20, 3 << 20, 5 << 20} {
+		eventually(t, fmt.Sprintf("%d bytes were served", 2*least), func() error {
+			if n := w.lab.Registry().Requests().Blobs().BlobBytes(); n < 2*least {
+				return fmt.Errorf("%d bytes", n)
+			}
+			return nil
+		})
+		for _, a := range w.agents {
+			if err := a.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.controller.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range w.agents {
+			if err := a.Restart(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.controller.Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.slow(0)
+	w.untilReady("pos", 2)
+	for _, n := range w.lab.Nodes() {
+		w.expectNames(n, pos)
+	}
+	w.expectNoRepeats(layer, 2, size)
+}
+
+// layerOf gives the digest of the layer of an image that push made.
+func (w *world) layerOf(size int64, seed uint64) string {
+	w.Helper()
+	layers, err := w.image(size, seed).Layers()
+	if err != nil {
+		w.Fatal(err)
+	}
+	digest, err := layers[0].Digest()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return digest.String()
+}
+
+func (w *world) slow(bytesPerSecond int64) {
+	w.Helper()
+	if err := w.lab.Registry().SetFaults(w.Context(), registry.Faults{BytesPerSecond: bytesPerSecond}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// inFlight bounds what a killed process can have been sent and not have written: a chunk
+// of the agent's, and what the kernel holds for a connection that is slowed down.
+const inFlight = 128 << 10
+
+// expectNoRepeats holds each request for a blob to begin where the node's copy ended.
+func (w *world) expectNoRepeats(blob string, nodes int, size int64) {
+	w.Helper()
+	spans := w.lab.Registry().Requests().Spans(blob)
+	var served int64
+	for _, s := range spans {
+		served += s.End - s.Start
+	}
+	w.Logf("%d requests served %d bytes of a layer of %d to %d nodes: %.4f x", len(spans), served, size, nodes, float64(served)/float64(int64(nodes)*size))
+	if extra := served - int64(nodes)*size; extra > int64(len(spans))*inFlight {
+		w.Errorf("%d bytes were fetched again, by %v", extra, spans)
+	}
+	if len(spans) <= nodes {
+		w.Errorf("%d requests for %d nodes: nothing was interrupted", len(spans), nodes)
+	}
+}
+
+// TestRegistrySaysNo: what is wrong is said, with the image and the node, and heals.
+func TestRegistrySaysNo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	addr := w.lab.Registry().Addr()
+	good := w.push("retail/good:v1", 1<<20, 1)
+
+	t.Log("an image that is not there is held back, and the others are not")
+	w.apply("pos", listing([]string{good.Name, addr + "/retail/none:v1"}))
+	ic := w.until("pos", "says what is wrong", func(ic *v1alpha1.ImageCache) bool {
+		return meta.IsStatusConditionFalse(ic.Status.Conditions, v1alpha1.ConditionPullable) && ic.Status.Images[0].Nodes.Ready == 1
+	})
+	c := meta.FindStatusCondition(ic.Status.Conditions, v1alpha1.ConditionReady)
+	if c.Reason != v1alpha1.ReasonNotPullable || !strings.Contains(c.Message, "/retail/none:v1: NotFound") {
+		t.Errorf("Ready = %s", asJSON(c))
+	}
+	w.expectNames(w.lab.Nodes()[0], good)
+
+	t.Log("it comes when it is pushed")
+	none := w.push("retail/none:v1", 1<<20, 2)
+	w.kubectl.must(t, "annotate", "imagecache", "pos", "edgecache.dev/requestedAt=1")
+	w.untilReady("pos", 1)
+	w.expectNames(w.lab.Nodes()[0], good, none)
+
+	t.Log("a node that cannot pull says why")
+	bad := w.push("retail/bad:v1", 1<<20, 3)
+	if err := w.lab.Registry().SetFaults(t.Context(), registry.Faults{Responses: []registry.Response{{
+		Method: http.MethodGet, Path: regexp.MustCompile(w.layerOf(1<<20, 3)), Status: http.StatusForbidden,
+	}}}); err != nil {
+		t.Fatal(err)
+	}
+	w.apply("pos", listing([]string{good.Name, bad.Name}))
+	ic = w.until("pos", "names the failure", func(ic *v1alpha1.ImageCache) bool { return ic.Status.FailureCount == 1 })
+	if f := ic.Status.Failures[0]; f.Image != bad.Name || f.Node != "node-1" || f.Reason != v1alpha1.ReasonUnauthorized || f.Since.IsZero() {
+		t.Errorf("failure %s", asJSON(f))
+	}
+	if c := meta.FindStatusCondition(ic.Status.Conditions, v1alpha1.ConditionReady); c.Reason != v1alpha1.ReasonImagesFailing || !strings.Contains(c.Message, bad.Name+" on node-1") {
+		t.Errorf("Ready = %s", asJSON(c))
+	}
+	if out := w.kubectl.must(t, "get", "ic", "pos"); !strings.Contains(out, "0/1     1") {
+		t.Errorf("kubectl get ic:\n%s", out)
+	}
+	w.slow(0)
+	if err := w.agents["node-1"].Kill(); err != nil { // a refusal is tried again after a minute: not here
+		t.Fatal(err)
+	}
+	if err := w.agents["node-1"].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	w.untilReady("pos", 1)
+	w.expectNames(w.lab.Nodes()[0], good, bad)
+}
+
+// TestPrivateImages: the controller reads with the cache's own secrets, the node with its
+// own docker config, and one namespace's right is not another's.
+func TestPrivateImages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	n := w.lab.Nodes()[0]
+	w.lab.Registry().SetAuth(&registry.Auth{Token: true, Protected: []registry.Protected{{Prefix: "private/", User: "reader", Password: "s3cret"}}})
+	pushed := w.push("private/pos:v1", 1<<20, 1)
+	dockerConfig := filepath.Join(n.Dir(), "docker.json")
+	if err := w.agents[n.Name()].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.startAgent(n, "--docker-config", dockerConfig)
+	login := func(user, password string) string {
+		return fmt.Sprintf(`{"auths": {%q: {"username": %q, "password": %q}}}`, w.lab.Registry().Addr(), user, password)
+	}
+	secret := func(namespace, name, config string) {
+		path := filepath.Join(t.TempDir(), "config.json")
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.kubectl.must(t, "-n", namespace, "create", "secret", "generic", name, "--type=kubernetes.io/dockerconfigjson", "--from-file=.dockerconfigjson="+path)
+	}
+	refused := func(name string) {
+		t.Helper()
+		ic := w.until(name, "is refused", func(ic *v1alpha1.ImageCache) bool {
+			return len(ic.Status.Images) == 1 && ic.Status.Images[0].Check != nil && ic.Status.Images[0].Check.Reason == v1alpha1.ReasonUnauthorized
+		})
+		if strings.Contains(asJSON(ic), "s3cret") || strings.Contains(asJSON(ic), "m1staken") {
+			t.Errorf("a password is in the status: %s", asJSON(ic.Status))
+		}
+	}
+
+	t.Log("without a secret, and with a wrong one")
+	w.apply("none", listing([]string{pushed.Name}))
+	refused("none")
+	secret("default", "wrong", login("reader", "m1staken"))
+	w.apply("wrong", listing([]string{pushed.Name}, "imagePullSecrets: [{name: wrong}]"))
+	refused("wrong")
+	if images := w.object(n.Name()).Spec.Images; len(images) != 0 {
+		t.Errorf("the node is asked for %s", asJSON(images))
+	}
+
+	t.Log("with the right secret the image is resolved; the node needs its own right")
+	secret("default", "right", login("reader", "s3cret"))
+	w.apply("right", listing([]string{pushed.Name}, "imagePullSecrets: [{name: right}]"))
+	ic := w.until("right", "fails on the node", func(ic *v1alpha1.ImageCache) bool { return ic.Status.FailureCount == 1 })
+	if f := ic.Status.Failures[0]; f.Reason != v1alpha1.ReasonUnauthorized || f.Node != n.Name() {
+		t.Errorf("failure %s", asJSON(f))
+	}
+	if err := os.WriteFile(dockerConfig, []byte(login("reader", "s3cret")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.agents[n.Name()].Kill(); err != nil { // a refused pull is tried again after a minute: not here
+		t.Fatal(err)
+	}
+	if err := w.agents[n.Name()].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	w.untilReady("right", 1)
+	w.expectNames(n, pushed)
+
+	t.Log("who has no right of its own is not served by another's")
+	if owners := w.object(n.Name()).Spec.Images[0].Owners; len(owners) != 1 || owners[0] != "default/right" {
+		t.Errorf("owners %v, want default/right only", owners)
+	}
+	for _, file := range []string{"controller.log", n.Name() + "/agent.log"} {
+		b, err := os.ReadFile(filepath.Join(w.lab.LogDir(), file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "s3cret") {
+			t.Errorf("a password is in %s", file)
+		}
+	}
+}
+
+// TestTwoControllers: one works at a time, and the other takes over.
+func TestTwoControllers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	if err := w.controller.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	quick := []string{"--leader-elect=true", "--lease-duration=3s", "--renew-deadline=2s", "--retry-period=500ms"}
+	first, err := w.product.Controller(t.Context(), "first", quick...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pos := w.push("retail/pos:v1", 1<<20, 1)
+	w.apply("pos", listing([]string{pos.Name}))
+	w.untilReady("pos", 1)
+	if _, err := w.product.Controller(t.Context(), "second", quick...); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	extra := w.push("retail/extra:v1", 1<<20, 2)
+	w.apply("pos", listing([]string{pos.Name, extra.Name}))
+	w.untilReady("pos", 1)
+	w.expectNames(w.lab.Nodes()[0], pos, extra)
+	if err := first.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * time.Second)
+	b, err := os.ReadFile(first.Log())
+	if err != nil || strings.Count(string(b), "Controller is working") != 1 {
+		t.Errorf("the first controller works beside the second (%v):\n%s", err, b)
+	}
+}
+
+// TestDamagedStore: an agent whose memory is damaged is made whole from the runtime and
+// the API server, and removes nothing meanwhile.
+func TestDamagedStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	n := w.lab.Nodes()[0]
+	pos := w.push("retail/pos:v1", 1<<20, 1)
+	w.apply("pos", listing([]string{pos.Name}))
+	w.untilReady("pos", 1)
+	before := w.lab.Registry().Requests().Blobs().BlobBytes()
+	if err := w.agents[n.Name()].Kill(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(product.StateDir(n), "state.db")
+	if err := os.Truncate(file, 9000); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.lab.ControlPlane().StopAPIServer(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.agents[n.Name()].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	w.stays("the image stays while the wish is unknown", 2*time.Second, func() error {
+		if len(w.names(n)) != 2 {
+			return fmt.Errorf("holds %v", w.names(n))
+		}
+		return nil
+	})
+	if err := w.lab.ControlPlane().StartAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.untilReady("pos", 1)
+	w.expectNames(n, pos)
+	if after := w.lab.Registry().Requests().Blobs().BlobBytes(); after != before {
+		t.Errorf("%d bytes were fetched again", after-before)
+	}
+	if found, err := filepath.Glob(file + ".damaged-*"); err != nil || len(found) != 1 {
+		t.Errorf("damaged file kept aside: %v (%v)", found, err)
+	}
+}
