@@ -3,15 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
-	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/component-base/version"
 
-	"edgecache.dev/cmd/internal/settings"
+	"edgecache.dev/cmd/internal/program"
 	"edgecache.dev/edgeagent/store"
 )
 
@@ -36,7 +32,6 @@ func newCommand(code *int) *cobra.Command {
 
 func newRun() *cobra.Command {
 	c := defaults()
-	logging := logsapi.NewLoggingConfiguration()
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Work until told to stop",
@@ -51,24 +46,8 @@ variables (EDGECACHE_NODE_NAME=node-1), then flags.`,
   edgecache-agent run --runtime layout --layout-dir /srv/images --state-dir /var/lib/edgecache`,
 		Args: cobra.NoArgs,
 	}
-	fs := cmd.Flags()
-	file := fs.String("config", "", "file with settings, YAML or JSON; an unknown key is an error")
-	c.addFlags(fs)
-	logsapi.AddFlags(logging, fs)
-	cmd.RunE = func(*cobra.Command, []string) error {
-		if err := settings.Load(settings.Sources{File: *file, EnvPrefix: "EDGECACHE", Flags: fs}, c); err != nil {
-			return err
-		}
-		if errs := c.validate(); len(errs) > 0 {
-			return errs.ToAggregate()
-		}
-		if err := logsapi.ValidateAndApply(logging, nil); err != nil {
-			return fmt.Errorf("setting up logging: %w", err)
-		}
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		return run(ctx, c)
-	}
+	c.addFlags(cmd.Flags())
+	program.Serve(cmd, c, func(ctx context.Context) error { return run(ctx, c) })
 	return cmd
 }
 

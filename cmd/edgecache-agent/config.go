@@ -80,7 +80,8 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.Poll, "poll", c.Poll, "time between looks at the runtime without a hint that something changed; 0 picks one")
 }
 
-func (c *config) validate() field.ErrorList {
+// Validate names what is wrong with the settings.
+func (c *config) Validate() field.ErrorList {
 	var errs field.ErrorList
 	at := func(name string) *field.Path { return field.NewPath(name) }
 	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {

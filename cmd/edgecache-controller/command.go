@@ -3,20 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	logsapi "k8s.io/component-base/logs/api/v1"
 	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 
 	"edgecache.dev/api/client/clientset/versioned"
-	"edgecache.dev/cmd/internal/settings"
+	"edgecache.dev/cmd/internal/program"
 	"edgecache.dev/controller"
 	"edgecache.dev/registrycheck/access"
 	"edgecache.dev/registrycheck/resolve"
@@ -47,7 +43,6 @@ set in the file:
 
 func newCommand() *cobra.Command {
 	c := defaults()
-	logging := logsapi.NewLoggingConfiguration()
 	cmd := &cobra.Command{
 		Use:          "edgecache-controller",
 		Short:        "Turns ImageCaches into what each node should hold",
@@ -58,24 +53,8 @@ func newCommand() *cobra.Command {
 		Example: `  edgecache-controller --kubeconfig ~/.kube/config --leader-elect=false
   edgecache-controller --config /etc/edgecache/controller.yaml`,
 	}
-	fs := cmd.Flags()
-	file := fs.String("config", "", "file with settings, YAML or JSON; an unknown key is an error")
-	c.addFlags(fs)
-	logsapi.AddFlags(logging, fs)
-	cmd.RunE = func(*cobra.Command, []string) error {
-		if err := settings.Load(settings.Sources{File: *file, EnvPrefix: "EDGECACHE", Flags: fs}, c); err != nil {
-			return err
-		}
-		if errs := c.validate(); len(errs) > 0 {
-			return errs.ToAggregate()
-		}
-		if err := logsapi.ValidateAndApply(logging, nil); err != nil {
-			return fmt.Errorf("setting up logging: %w", err)
-		}
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		return run(ctx, c)
-	}
+	c.addFlags(cmd.Flags())
+	program.Serve(cmd, c, func(ctx context.Context) error { return run(ctx, c) })
 	return cmd
 }
 

@@ -64,7 +64,8 @@ func (c *config) access() access.Settings {
 	return access.Settings{Registries: c.Registries, Timeout: c.RegistryTimeout, MaxRequestsPerHost: c.RegistryRequests}
 }
 
-func (c *config) validate() field.ErrorList {
+// Validate names what is wrong with the settings.
+func (c *config) Validate() field.ErrorList {
 	var errs field.ErrorList
 	number := func(name string, value, least, most int) {
 		if value < least || value > most {

@@ -33,7 +33,7 @@ func TestValidate(t *testing.T) {
 			t.Parallel()
 			c := defaults()
 			tc.edit(c)
-			errs := c.validate()
+			errs := c.Validate()
 			if tc.want == "" && len(errs) > 0 || tc.want != "" && !strings.Contains(errs.ToAggregate().Error(), tc.want) {
 				t.Errorf("errors %v, want %q", errs, tc.want)
 			}
