@@ -2,6 +2,7 @@ package edgeagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -77,7 +78,8 @@ type Agent struct {
 	steps     plan.Steps
 	attempts  map[string]*attempt
 	hinted    bool // the runtime tells of changes
-	trouble   string
+	trouble   trouble
+	owes      debts
 	last      []metav1.Condition
 	wg        sync.WaitGroup
 }
@@ -97,7 +99,7 @@ func New(memory Memory, driver runtime.Driver, reporter Reporter, options Option
 	}
 	return &Agent{
 		memory: memory, driver: driver, reporter: reporter, options: options,
-		mail: make(chan struct{}, 1), attempts: map[string]*attempt{},
+		mail: make(chan struct{}, 1), attempts: map[string]*attempt{}, owes: debts{names: map[string]bool{}},
 	}
 }
 
@@ -189,25 +191,21 @@ func (a *Agent) take(ctx context.Context, in inbox) {
 	if !in.heard {
 		return
 	}
-	desired := plan.Hear(a.desired, in.object)
-	if err := a.memory.PutDesired(desired); err != nil {
-		a.trouble = err.Error()
-		klog.FromContext(ctx).Error(err, "Wish not stored, working on it all the same")
-	}
-	a.desired = desired
+	a.desired = plan.Hear(a.desired, in.object)
+	a.owes.desired = true
+	a.settleDebts(ctx)
 }
 
 // pass brings runtime and wish together once and says when the next pass is due.
 func (a *Agent) pass(ctx context.Context) time.Time {
+	a.settleDebts(ctx)
 	for range 3 { // removals change what there is to plan for; more than twice is a runtime that does not obey
 		if err := a.look(ctx); err != nil {
-			if ctx.Err() == nil {
-				klog.FromContext(ctx).Error(err, "Container runtime not answering, trying again", "in", runtimeRetry)
-				a.trouble = err.Error()
-				a.report()
-			}
+			a.trouble.note(ctx, withRuntime, err, "Container runtime not answering, trying again")
+			a.report()
 			return time.Now().Add(runtimeRetry)
 		}
+		a.trouble.note(ctx, withRuntime, nil, "")
 		if !a.tidy(ctx) {
 			break
 		}
@@ -229,33 +227,19 @@ func (a *Agent) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing images: %w", err)
 	}
-	inUse, err := a.inUse(ctx)
+	desired := a.desired
+	inUse, err := a.driver.InUse(ctx)
+	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")
 	if err != nil {
-		return err
+		desired.Known = false
 	}
-	a.info, a.inventory, a.trouble = info, inventory, ""
+	a.info, a.inventory = info, inventory
 	a.steps = plan.Next(plan.Input{
-		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse,
+		Desired: desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse,
 		Names: info.Can(runtime.CanNameByDigest), Pins: info.Can(runtime.CanPin), Untags: info.Can(runtime.CanUntag),
 	})
 	a.remember(ctx, a.steps.Save, a.steps.Drop)
 	return nil
-}
-
-// inUse asks for the images of containers only when something is to be removed.
-func (a *Agent) inUse(ctx context.Context) (map[string]struct{}, error) {
-	removing := len(a.desired.Spec.Remove) > 0
-	for _, e := range a.ledger {
-		removing = removing || len(e.Previous) > 0 || e.Digest != ""
-	}
-	if !removing {
-		return nil, nil
-	}
-	used, err := a.driver.InUse(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("listing images in use: %w", err)
-	}
-	return used, nil
 }
 
 // tidy carries out removals and releases. It says whether there is something new to see.
@@ -266,38 +250,16 @@ func (a *Agent) tidy(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	var err error
 	if len(a.steps.Release) > 0 {
-		if err := a.driver.Release(ctx, a.steps.Release...); err != nil {
-			a.trouble = fmt.Sprintf("letting go of images: %v", err)
-		}
+		err = a.driver.Release(ctx, a.steps.Release...)
 	}
-	if len(names) == 0 {
-		return false
+	if len(names) > 0 {
+		klog.FromContext(ctx).Info("Removing images", "names", names)
+		err = errors.Join(err, a.driver.Remove(ctx, names...))
 	}
-	klog.FromContext(ctx).Info("Removing images", "names", names)
-	if err := a.driver.Remove(ctx, names...); err != nil {
-		a.trouble = fmt.Sprintf("removing images: %v", err)
-		return false
-	}
-	return true
-}
-
-// remember stores ledger changes. A store that cannot be written costs knowledge at the
-// next start, not the work now.
-func (a *Agent) remember(ctx context.Context, save []store.Entry, drop []string) {
-	if len(save)+len(drop) == 0 {
-		return
-	}
-	for _, e := range save {
-		a.ledger[e.Name] = e
-	}
-	for _, name := range drop {
-		delete(a.ledger, name)
-	}
-	if err := a.memory.Save(save, drop); err != nil {
-		a.trouble = err.Error()
-		klog.FromContext(ctx).Error(err, "Ledger not stored")
-	}
+	a.trouble.note(ctx, withTidying, err, "Images not removed or let go, trying again")
+	return len(names) > 0 && err == nil
 }
 
 // report offers the status as it is now.
@@ -312,7 +274,7 @@ func (a *Agent) report() {
 		Inventory:  a.inventory,
 		Work:       a.work(),
 		Node:       a.node(),
-		Trouble:    a.trouble,
+		Trouble:    a.trouble.String(),
 	}, a.last)
 	a.last = status.Conditions
 	a.reporter.Offer(types.UID(a.desired.UID), &status)

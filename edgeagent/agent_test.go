@@ -30,6 +30,7 @@ type bench struct {
 	dir    string
 	driver *driver
 	memory *store.Store
+	disk   *disk
 	desk   *desk
 	agent  *Agent
 	cancel context.CancelFunc
@@ -50,8 +51,8 @@ func (b *bench) start(options Options) {
 		b.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(b.t.Context())
-	b.memory, b.cancel, b.done = memory, cancel, make(chan error, 1)
-	b.agent = New(memory, b.driver, b.desk, options)
+	b.memory, b.disk, b.cancel, b.done = memory, &disk{Memory: memory}, cancel, make(chan error, 1)
+	b.agent = New(b.disk, b.driver, b.desk, options)
 	go func() { b.done <- b.agent.Run(ctx) }()
 }
 
@@ -352,3 +353,28 @@ func sorted(s []string) []string {
 
 // trust takes a store file for intact: these tests have no damage.
 func trust(context.Context, string) error { return nil }
+
+// TestFullDisk: what could not be stored is stored when there is room again, and the work
+// goes on meanwhile.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, Options{})
+		b.disk.full.Store(true)
+		b.wish(2, images(image("r.io/app:v1", d1)))
+		time.Sleep(time.Second)
+		b.desk.expect(t, 2, "r.io/app:v1 Cached")
+		if trouble := b.desk.condition(v1alpha1.NodeConditionDegraded); !strings.Contains(trouble, "no space left") {
+			t.Errorf("Degraded says %q", trouble)
+		}
+		b.disk.full.Store(false)
+		time.Sleep(6 * time.Minute)
+		if trouble := b.desk.condition(v1alpha1.NodeConditionDegraded); trouble != "" {
+			t.Errorf("Degraded says %q although there is room", trouble)
+		}
+		b.stop()
+		if e := b.ledger()["r.io/app:v1"]; e.Digest != d1.String() {
+			t.Errorf("ledger has %+v", e)
+		}
+	})
+}

@@ -182,7 +182,7 @@ func (a *Agent) failed(ctx context.Context, name string, t *attempt, err error) 
 	t.failures++
 	reason, wait := verdict(err, t.failures)
 	t.next = time.Now().Add(wait)
-	failure := &store.Failure{Digest: t.digest, Reason: reason, Message: err.Error(), Attempts: t.failures, Since: time.Now().Truncate(time.Second)}
+	failure := &store.Failure{Digest: t.digest, Reason: reason, Message: report.Cut(err.Error()), Attempts: t.failures, Since: time.Now().Truncate(time.Second)}
 	entry := a.ledger[name]
 	entry.Name = name
 	before := entry.Failure

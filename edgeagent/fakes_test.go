@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +20,32 @@ import (
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/edgeagent/store"
 )
+
+// disk is a memory that cannot be written while it is full.
+type disk struct {
+	Memory
+	full atomic.Bool
+}
+
+var errNoSpace = errors.New("no space left on device")
+
+// PutDesired fails while the disk is full.
+func (d *disk) PutDesired(desired store.Desired) error {
+	if d.full.Load() {
+		return errNoSpace
+	}
+	return d.Memory.PutDesired(desired)
+}
+
+// Save fails while the disk is full.
+func (d *disk) Save(entries []store.Entry, drop []string) error {
+	if d.full.Load() {
+		return errNoSpace
+	}
+	return d.Memory.Save(entries, drop)
+}
 
 // desk takes statuses.
 type desk struct {

@@ -40,6 +40,9 @@ func cutMessages(s *v1alpha1.NodeImageCacheStatus, n int) {
 	}
 }
 
+// Cut shortens a message to what a status has room for.
+func Cut(message string) string { return cut(message, maxMessage) }
+
 // cut shortens a text to at most n bytes without breaking a character.
 func cut(text string, n int) string {
 	const mark = "…"

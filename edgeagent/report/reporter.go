@@ -92,9 +92,10 @@ func at(t time.Time) <-chan time.Time {
 // written is what the API server has.
 type written struct {
 	offer
-	at    time.Time
-	retry wait.Backoff
-	wait  time.Duration // before the next try, 0 after a success
+	at     time.Time
+	retry  wait.Backoff
+	wait   time.Duration // before the next try, 0 after a success
+	failed types.UID     // of the object that could not be written
 }
 
 // urgency says what the newest offer is worth.
@@ -115,7 +116,7 @@ func (r *Reporter) due(w *written, set time.Time) time.Time {
 	switch u := w.urgency(r.newest()); {
 	case u == none:
 		return time.Time{}
-	case w.wait > 0:
+	case w.wait > 0 && w.failed == r.newest().uid:
 		delay = w.wait
 	case u == minor:
 		delay = max(minorEvery-time.Since(w.at), settle)
@@ -137,7 +138,7 @@ func (r *Reporter) write(ctx context.Context, w *written) {
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).V(1).Info("Status not written, trying again", "err", err)
 		}
-		w.wait = w.retry.Step()
+		w.wait, w.failed = w.retry.Step(), next.uid
 		return
 	}
 	w.offer, w.at, w.wait, w.retry = *next, time.Now(), 0, newBackoff()

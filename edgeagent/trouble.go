@@ -1,0 +1,64 @@
+package edgeagent
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+// matter is what the agent can have trouble with.
+type matter int
+
+const (
+	withRuntime matter = iota // it does not answer
+	withUse                   // which images containers use is not known
+	withTidying               // images are not removed or let go
+	withStore                 // it cannot be written
+)
+
+// trouble is what keeps the agent from doing all it should. The zero value is none.
+type trouble struct {
+	now [withStore + 1]problem
+}
+
+type problem struct {
+	err    error // nil when all is well
+	logged time.Time
+}
+
+// logEvery is how often trouble that lasts is logged: a runtime that is away for a day is
+// asked every few seconds.
+const logEvery = 10 * time.Minute
+
+// note takes in how an attempt ended; nil is well. What is new is logged, and what lasts
+// from time to time.
+func (t *trouble) note(ctx context.Context, with matter, err error, message string) {
+	if ctx.Err() != nil {
+		return
+	}
+	p, log := &t.now[with], klog.FromContext(ctx)
+	switch {
+	case err == nil && p.err == nil:
+	case err == nil:
+		log.Info("Trouble is over", "was", p.err.Error())
+		*p = problem{}
+	case p.err != nil && p.err.Error() == err.Error() && time.Since(p.logged) < logEvery:
+	default:
+		log.Error(err, message)
+		*p = problem{err: err, logged: time.Now()}
+	}
+}
+
+// String says what is wrong now, "" when nothing is.
+func (t *trouble) String() string {
+	var parts []string
+	for _, p := range t.now {
+		if p.err != nil && !slices.Contains(parts, p.err.Error()) {
+			parts = append(parts, p.err.Error())
+		}
+	}
+	return strings.Join(parts, "; ")
+}
