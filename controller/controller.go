@@ -35,6 +35,8 @@ const (
 	// gatherPerNode makes it longer for large fleets, whose summing up takes longer.
 	gatherLeast   = 500 * time.Millisecond
 	gatherPerNode = 200 * time.Microsecond
+	// gatherLookUps is how long the outcomes of look-ups are gathered.
+	gatherLookUps = 200 * time.Millisecond
 	// sweepEvery is how often contents that nothing names are looked for.
 	sweepEvery = 10 * time.Minute
 )
@@ -64,6 +66,7 @@ type Controller struct {
 	table    *resolution.Table
 	contents *contents.Keeper
 
+	prime  func() error
 	caches *keyloop.Loop[cache.ObjectName]
 	nodes  *keyloop.Loop[string]
 	looks  *keyloop.Loop[resolution.Key]
@@ -112,7 +115,7 @@ func (c *Controller) assemble() {
 	})
 	looker := &resolution.Looker{
 		Table: c.table, Resolver: c.options.Resolver, Contents: c.contents, Secrets: secrets{c.options.Kube}, Clock: clock.RealClock{},
-		Changed: func(o wish.Owner) { c.caches.Add(keyOf(o)) },
+		Changed: func(o wish.Owner) { c.caches.AddAfter(keyOf(o), gatherLookUps) },
 	}
 	c.looks = keyloop.New("lookups", looker.Sync)
 	each := &caches.Reconciler{
@@ -122,6 +125,7 @@ func (c *Controller) assemble() {
 		LookUp: c.looks.Add, Touch: c.nodes.Add,
 	}
 	c.caches = keyloop.New("caches", each.Sync)
+	c.prime = each.Prime
 }
 
 // Run works until the context ends and the keys being worked on are done.
@@ -137,6 +141,9 @@ func (c *Controller) Run(ctx context.Context) error {
 	klog.FromContext(ctx).Info("Waiting for informers")
 	if !cache.WaitForNamedCacheSyncWithContext(ctx, c.synced()...) {
 		return errors.New("informers did not sync before the end")
+	}
+	if err := c.prime(); err != nil {
+		return err
 	}
 	klog.FromContext(ctx).Info("Controller is working")
 	var wg sync.WaitGroup

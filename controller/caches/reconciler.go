@@ -30,6 +30,8 @@ import (
 const (
 	// defaultRefresh is the refresh interval where none is given.
 	defaultRefresh = 15 * time.Minute
+	// gatherLookUps is how long nodes are not told of some images while others are looked up.
+	gatherLookUps = 5 * time.Second
 	// refreshJitter spreads refreshes by this share of the interval.
 	refreshJitter = 0.1
 )
@@ -53,6 +55,21 @@ type Reconciler struct {
 	rounds rounds
 }
 
+// Prime takes in every ImageCache before any node's spec is worked out: while a cache is
+// not known to the table its images would look like nobody's.
+func (r *Reconciler) Prime() error {
+	all, err := r.Caches.List(labels.Everything())
+	if err != nil {
+		return fmt.Errorf("listing ImageCaches: %w", err)
+	}
+	for _, ic := range all {
+		if view := r.View.Get(wish.OwnerOf(ic)); view != nil {
+			r.lookUp(ic, view, r.rounds.of(ic, r.Clock.Now()))
+		}
+	}
+	return nil
+}
+
 // Sync brings one ImageCache in line: its look-ups, the nodes concerned, its status.
 func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Duration, error) {
 	ic, err := r.Caches.ImageCaches(key.Namespace).Get(key.Name)
@@ -73,10 +90,24 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	if done, err := r.finalize(ctx, ic, owner); done || err != nil {
 		return 0, err
 	}
-	round := r.rounds.of(ic, r.Clock.Now())
+	now := r.Clock.Now()
+	round := r.rounds.of(ic, now)
 	r.lookUp(ic, view, round)
+	if wait := r.gathering(view, round, now); wait > 0 {
+		return wait, r.publish(ctx, ic, view, round)
+	}
 	r.touch(ic, view, round)
-	return round.due(r.Clock.Now()), r.publish(ctx, ic, view, round)
+	return round.due(now), r.publish(ctx, ic, view, round)
+}
+
+// gathering says how long look-ups that are under way are waited for before nodes are told:
+// images that are found together are one write per node. A registry that is slow does not
+// hold back the images of others for long.
+func (r *Reconciler) gathering(view *fleet.Cache, round *round, now time.Time) time.Duration {
+	if !r.Table.Pending(view.Owner()) {
+		return 0
+	}
+	return max(0, round.asked.Add(gatherLookUps).Sub(now))
 }
 
 // finalize keeps the finalizer as the deletion policy asks for, and lets a deleted cache
@@ -122,7 +153,11 @@ func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *r
 	for _, s := range ic.Spec.ImagePullSecrets {
 		interest.Secrets = append(interest.Secrets, s.Name)
 	}
-	for _, key := range r.Table.Take(interest) {
+	keys := r.Table.Take(interest)
+	if len(keys) > 0 {
+		round.asked = r.Clock.Now()
+	}
+	for _, key := range keys {
 		r.LookUp(key)
 	}
 }

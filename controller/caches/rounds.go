@@ -24,6 +24,7 @@ type round struct {
 	token      string
 	next       time.Time // of the periodic refresh; zero when there is none
 	interval   time.Duration
+	asked      time.Time // of the last look-ups
 	touched    fingerprint
 }
 

@@ -267,7 +267,9 @@ func TestNothingToDoNobodyWrites(t *testing.T) {
 	w := newWorld(t, 3)
 	pos := w.push("retail/pos:latest", 1<<20, 1)
 	w.apply("pos", listing([]string{pos.Name}, "refreshInterval: 10s"))
+	w.apply("other", listing([]string{pos.Name}, "refreshInterval: 0s"))
 	w.untilReady("pos", 3)
+	w.untilReady("other", 3)
 	time.Sleep(3 * time.Second) // what is under way arrives
 	before := w.writes()
 	asked := len(w.lab.Registry().Requests())
@@ -277,6 +279,24 @@ func TestNothingToDoNobodyWrites(t *testing.T) {
 	}
 	if n := len(w.lab.Registry().Requests()) - asked; n < 1 || n > 4 {
 		t.Errorf("%d requests to the registry in 25 s at a refresh interval of 10 s, want one small one each", n)
+	}
+
+	t.Log("nor when controller and agents start anew")
+	restart := []*process.Process{w.controller}
+	for _, a := range w.agents {
+		restart = append(restart, a)
+	}
+	for _, p := range restart {
+		if err := errors.Join(p.Kill(), p.Restart()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(8 * time.Second)
+	after := w.writes()
+	delete(after, "PATCH nodeimagecaches/status") // an agent tells once who it is
+	delete(before, "PATCH nodeimagecaches/status")
+	if fmt.Sprint(before) != fmt.Sprint(after) {
+		t.Errorf("writes before the restart %v, after it %v", before, after)
 	}
 }
 
