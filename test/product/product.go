@@ -54,13 +54,20 @@ func Install(ctx context.Context, lab *cluster.Cluster) (*Product, error) {
 			return nil, err
 		}
 	}
-	p := &Product{lab: lab}
+	if err := Build(ctx, lab.Tools(), toolchain.RaceEnabled); err != nil {
+		return nil, err
+	}
+	return &Product{lab: lab}, nil
+}
+
+// Build builds the programs, so that starting them does not wait for it.
+func Build(ctx context.Context, tools *toolchain.Toolchain, race bool) error {
 	for _, name := range []string{"edgecache-controller", "edgecache-agent"} {
-		if _, err := p.build(ctx, name); err != nil {
-			return nil, err
+		if _, err := build(ctx, tools, name, race); err != nil {
+			return err
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // Run installs edgecache and starts the controller and an agent on each node.
@@ -80,16 +87,16 @@ func Run(ctx context.Context, lab *cluster.Cluster, agentArgs ...string) (*Produ
 	return p, nil
 }
 
-func (p *Product) build(ctx context.Context, name string) (string, error) {
-	return p.lab.Tools().Product(ctx, name, toolchain.Build{
-		Ldflags: "-X k8s.io/component-base/version.gitVersion=" + Version, Race: toolchain.RaceEnabled,
+func build(ctx context.Context, tools *toolchain.Toolchain, name string, race bool) (string, error) {
+	return tools.Product(ctx, name, toolchain.Build{
+		Ldflags: "-X k8s.io/component-base/version.gitVersion=" + Version, Race: race,
 	})
 }
 
 // Controller starts the controller. It reaches the lab's registry by plain HTTP. It works
 // without election unless args say otherwise: a leader that loses its API server ends.
 func (p *Product) Controller(ctx context.Context, name string, args ...string) (*process.Process, error) {
-	path, err := p.build(ctx, "edgecache-controller")
+	path, err := build(ctx, p.lab.Tools(), "edgecache-controller", toolchain.RaceEnabled)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +135,7 @@ func (p *Product) Close() error {
 
 // Agent starts the agent of a node, with the driver that suits the lab's runtime.
 func (p *Product) Agent(ctx context.Context, n *node.Node, args ...string) (*process.Process, error) {
-	path, err := p.build(ctx, "edgecache-agent")
+	path, err := build(ctx, p.lab.Tools(), "edgecache-agent", toolchain.RaceEnabled)
 	if err != nil {
 		return nil, err
 	}
