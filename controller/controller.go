@@ -66,6 +66,7 @@ type Controller struct {
 	table    *resolution.Table
 	contents *contents.Keeper
 
+	heard  []cache.InformerSynced // handlers that took in what was there at the start
 	prime  func() error
 	caches *keyloop.Loop[cache.ObjectName]
 	nodes  *keyloop.Loop[string]
@@ -139,7 +140,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		defer f.Shutdown()
 	}
 	klog.FromContext(ctx).Info("Waiting for informers")
-	if !cache.WaitForNamedCacheSyncWithContext(ctx, c.synced()...) {
+	if !cache.WaitForNamedCacheSyncWithContext(ctx, c.heard...) {
 		return errors.New("informers did not sync before the end")
 	}
 	if err := c.prime(); err != nil {
@@ -153,17 +154,6 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { c.sweep(ctx) })
 	wg.Wait()
 	return nil
-}
-
-func (c *Controller) synced() []cache.InformerSynced {
-	edge := c.edge.Edgecache().V1alpha1()
-	return []cache.InformerSynced{
-		c.kube.Core().V1().Nodes().Informer().HasSynced,
-		c.leases.Coordination().V1().Leases().Informer().HasSynced,
-		edge.ImageCaches().Informer().HasSynced,
-		c.system.Edgecache().V1alpha1().NodeImageCaches().Informer().HasSynced,
-		edge.ImageContents().Informer().HasSynced,
-	}
 }
 
 // sweep looks for contents that nothing names, from time to time.

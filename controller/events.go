@@ -24,7 +24,8 @@ func (c *Controller) listen() error {
 	if err := objects.AddIndexers(nodes.Indexers()); err != nil {
 		return fmt.Errorf("adding indexers: %w", err)
 	}
-	edge.ImageContents().Informer() // read by lister; its events concern nobody
+	contents := edge.ImageContents().Informer() // read by lister; its events concern nobody
+	c.heard = []cache.InformerSynced{contents.HasSynced}
 	for _, on := range []struct {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
@@ -34,9 +35,11 @@ func (c *Controller) listen() error {
 		{c.kube.Core().V1().Nodes().Informer(), handler[*corev1.Node]{c.nodeChanged, c.nodeGone}},
 		{c.leases.Coordination().V1().Leases().Informer(), handler[*coordinationv1.Lease]{c.leaseChanged, c.leaseGone}},
 	} {
-		if _, err := on.informer.AddEventHandler(on.handler); err != nil {
+		registration, err := on.informer.AddEventHandler(on.handler)
+		if err != nil {
 			return fmt.Errorf("listening to informer: %w", err)
 		}
+		c.heard = append(c.heard, registration.HasSynced)
 	}
 	return nil
 }

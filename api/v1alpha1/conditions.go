@@ -15,9 +15,8 @@ const (
 	// ConditionStalled is True when nothing will change before a user acts; the
 	// message says what to do (kstatus). Only present while True.
 	ConditionStalled = "Stalled"
-	// ConditionPullable is True when every image was found in its registry with a
-	// platform for the selected nodes. Unknown while a registry does not answer.
-	// Always present.
+	// ConditionPullable is True when every image was found in its registry. Unknown while
+	// a registry does not answer. Always present.
 	ConditionPullable = "Pullable"
 )
 
@@ -25,9 +24,6 @@ const (
 const (
 	// NodeConditionReady is True when the node holds every image it should hold.
 	NodeConditionReady = "Ready"
-	// NodeConditionOfflineStartAtRisk is True when images are present and pods could
-	// still fail to start without a network; the message says why.
-	NodeConditionOfflineStartAtRisk = "OfflineStartAtRisk"
 	// NodeConditionDegraded is True when the agent cannot do all that the spec asks:
 	// a setting its runtime cannot honour, a damaged store that was rebuilt.
 	NodeConditionDegraded = "Degraded"
@@ -67,5 +63,7 @@ const (
 	ReasonRuntimeError     = "RuntimeError"     // the container runtime refused or failed
 	ReasonInsufficientDisk = "InsufficientDisk" // the image does not fit under the reserve
 	ReasonInUse            = "InUse"            // removal waits: a container uses the image
+	ReasonInternalError    = "InternalError"    // the controller could not ask: see the message
+	ReasonNodeLimit        = "NodeLimit"        // the node is asked for more images than one node can be
 	ReasonTagMoved         = "TagMoved"         // the registry's tag no longer has the frozen digest
 )

@@ -7,7 +7,8 @@ import (
 // ImageCacheStatus says how far the fleet is. Its size is bounded whatever the number of
 // nodes: one entry per image and at most 20 failures.
 type ImageCacheStatus struct {
-	// observedGeneration is the metadata.generation that this status is about.
+	// observedGeneration is the newest metadata.generation whose images were all looked
+	// up, with or without success.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
@@ -152,5 +153,5 @@ type ImageFailure struct {
 	Message string `json:"message,omitempty"`
 	// since is when the image began to fail there.
 	// +optional
-	Since metav1.Time `json:"since,omitempty"`
+	Since metav1.Time `json:"since,omitzero"`
 }

@@ -256,11 +256,11 @@ const (
 // Rollout spreads a change over the fleet.
 type Rollout struct {
 	// maxConcurrentNodes is how many nodes may work on a change at the same time: a
-	// number from 1, or a percentage of the selected nodes such as "10%". Unreachable
+	// number from 1 to 1000000, or a percentage of the selected nodes such as "10%". Unreachable
 	// nodes and nodes without an agent do not count. Default: all.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
-	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 : self.matches('^(100|[1-9][0-9]?)%$')",message="maxConcurrentNodes must be a number from 1 or a percentage from \"1%\" to \"100%\""
+	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.matches('^(100|[1-9][0-9]?)%$')",message="maxConcurrentNodes must be a number from 1 to 1000000 or a percentage from \"1%\" to \"100%\""
 	MaxConcurrentNodes *intstr.IntOrString `json:"maxConcurrentNodes,omitempty"`
 
 	// maxFailurePercent stops the rollout when more than this share of the nodes that

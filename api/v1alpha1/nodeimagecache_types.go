@@ -60,7 +60,7 @@ type NodeImageCacheSpec struct {
 	Images []NodeImage `json:"images,omitempty"`
 
 	// credentials are pull credentials, each sealed to the key that the node's status
-	// publishes.
+	// publishes. Not set by this release.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
@@ -104,12 +104,14 @@ type NodeImage struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Owners []string `json:"owners,omitempty"`
-	// credentialIDs name the entries of credentials to pull with, in order.
+	// credentialIDs name the entries of credentials to pull with, in order. Not set by
+	// this release.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	CredentialIDs []string `json:"credentialIDs,omitempty"`
-	// refreshToken changes when the agent should verify the image at once.
+	// refreshToken changes when the agent should verify the image at once. Not set by this
+	// release.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	RefreshToken string `json:"refreshToken,omitempty"`
@@ -192,13 +194,14 @@ type NodeImageCacheStatus struct {
 	// +optional
 	Disk *DiskStatus `json:"disk,omitempty"`
 
-	// registries says how the node's link to each registry is.
+	// registries says how the node's link to each registry is. Not set by this release.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Registries []RegistryStatus `json:"registries,omitempty"`
 
-	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured.
+	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured. Not
+	// set by this release.
 	// +optional
 	UnpackBytesPerSecond int64 `json:"unpackBytesPerSecond,omitempty"`
 
@@ -212,11 +215,11 @@ type NodeImageCacheStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	AgentVersion string `json:"agentVersion,omitempty"`
 
-	// key is what credentials for this node are sealed to.
+	// key is what credentials for this node are sealed to. Not set by this release.
 	// +optional
 	Key *NodeKey `json:"key,omitempty"`
 
-	// conditions are Ready, and while they apply OfflineStartAtRisk and Degraded.
+	// conditions are Ready, and Degraded while it applies.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

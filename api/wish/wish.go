@@ -23,6 +23,9 @@ type Image struct {
 	Priority     int32
 	// Owners are the caches that ask for the image here, sorted.
 	Owners []Owner
+	// Holders are those of the owners that are Suspended, sorted: they hold the image only
+	// because the node's spec names them.
+	Holders []Owner
 	// Held is the digest that a Suspended cache holds the image at. It counts only as
 	// long as no cache that is not suspended asks for the image too.
 	Held digest.Digest
@@ -69,6 +72,7 @@ func (m *merge) hold(c *Cache, current []v1alpha1.NodeImage) {
 		before, asked := m.images[r]
 		live := asked && before.Held == ""
 		img := m.put(r, c.owner, policyNow(&current[i]))
+		img.Holders = append(img.Holders, c.owner)
 		if !live {
 			img.Held = digest.Digest(current[i].Digest)
 		}
@@ -104,6 +108,8 @@ func (m *merge) sorted() []Image {
 	for _, img := range m.images {
 		slices.Sort(img.Owners)
 		img.Owners = slices.Compact(img.Owners)
+		slices.Sort(img.Holders)
+		img.Holders = slices.Compact(img.Holders)
 		out = append(out, *img)
 	}
 	slices.SortFunc(out, byRef)

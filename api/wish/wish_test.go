@@ -79,13 +79,13 @@ func TestFor(t *testing.T) {
 				{Name: "docker.io/library/app:v1", Digest: digestA, Pin: v1alpha1.PinNever, Owners: []string{"ns/a"}},
 				{Name: "docker.io/library/other:v1", Digest: digestB, Owners: []string{"ns/b"}},
 			},
-			want: []Image{{Ref: ref("app:v1"), Pin: v1alpha1.PinNever, KeepPrevious: 1, Owners: []Owner{"ns/a"}, Held: digestA}},
+			want: []Image{{Ref: ref("app:v1"), Pin: v1alpha1.PinNever, KeepPrevious: 1, Owners: []Owner{"ns/a"}, Holders: []Owner{"ns/a"}, Held: digestA}},
 		},
 		"a suspended cache does not hold back another one": {
 			node:    lisbon,
 			caches:  []*v1alpha1.ImageCache{with(cache("a", images("app:v1")), suspend), cache("b", images("app:v1"))},
 			current: []v1alpha1.NodeImage{{Name: "docker.io/library/app:v1", Digest: digestA, Owners: []string{"ns/a", "ns/b"}}},
-			want:    []Image{image("app:v1", "ns/a", "ns/b")},
+			want:    []Image{func() Image { i := image("app:v1", "ns/a", "ns/b"); i.Holders = []Owner{"ns/a"}; return i }()},
 		},
 		"purged and deleted caches ask for nothing": {
 			node: lisbon,

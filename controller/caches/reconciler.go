@@ -63,9 +63,8 @@ func (r *Reconciler) Prime() error {
 		return fmt.Errorf("listing ImageCaches: %w", err)
 	}
 	for _, ic := range all {
-		if view := r.View.Get(wish.OwnerOf(ic)); view != nil {
-			r.lookUp(ic, view, r.rounds.of(ic, r.Clock.Now()))
-		}
+		r.View.Put(ic)
+		r.lookUp(ic, r.View.Get(wish.OwnerOf(ic)), r.rounds.of(ic, r.Clock.Now()))
 	}
 	return nil
 }
@@ -84,7 +83,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 		return 0, fmt.Errorf("reading ImageCache %s: %w", key, err)
 	}
 	view := r.View.Get(owner)
-	if view == nil {
+	if view == nil || !view.Shows(ic) {
 		return 0, nil // its event is on the way
 	}
 	if done, err := r.finalize(ctx, ic, owner); done || err != nil {
@@ -102,9 +101,9 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 
 // gathering says how long look-ups that are under way are waited for before nodes are told:
 // images that are found together are one write per node. A registry that is slow does not
-// hold back the images of others for long.
+// hold back the images of others for long, and removals wait for none.
 func (r *Reconciler) gathering(view *fleet.Cache, round *round, now time.Time) time.Duration {
-	if !r.Table.Pending(view.Owner()) {
+	if view.State() != v1alpha1.StateCached || !r.Table.Pending(view.Owner()) {
 		return 0
 	}
 	return max(0, round.asked.Add(gatherLookUps).Sub(now))
@@ -146,10 +145,10 @@ func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *r
 		Owner: view.Owner(), Namespace: ic.Namespace,
 		Known:   ic.Status.Images,
 		Trusted: ic.Spec.Precheck == v1alpha1.PrecheckOff,
-		Quiet:   view.State() != v1alpha1.StateCached || unsupported(ic) != "",
+		Quiet:   view.State() != v1alpha1.StateCached,
 		Images:  view.References(),
-		Again:   round.again(ic, r.Clock.Now()),
 	}
+	interest.Again, interest.Retry = round.again(ic, r.Clock.Now())
 	for _, s := range ic.Spec.ImagePullSecrets {
 		interest.Secrets = append(interest.Secrets, s.Name)
 	}
@@ -198,9 +197,9 @@ func (r *Reconciler) publish(ctx context.Context, ic *v1alpha1.ImageCache, view 
 	if ic.DeletionTimestamp != nil {
 		return nil
 	}
-	f := facts{ic: ic, images: r.images(view), unsupported: unsupported(ic), handled: ic.Status.LastHandledRefreshAt}
+	f := facts{ic: ic, images: r.images(view), unsupported: view.Unsupported, handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration}
 	if !r.Table.Pending(view.Owner()) {
-		f.handled = round.token
+		f.handled, f.observed = round.token, ic.Generation
 	}
 	r.tally(&f, view)
 	status := f.status()
@@ -255,18 +254,6 @@ func (r *Reconciler) member(n *corev1.Node, images []imageref.Reference, now tim
 		m.object = object
 	}
 	return m
-}
-
-// unsupported says which part of a spec this release cannot act on. Acting on the rest
-// would do what was not asked for.
-func unsupported(ic *v1alpha1.ImageCache) string {
-	switch {
-	case ic.Spec.Resolve == v1alpha1.ResolveNode:
-		return "spec.resolve: Node is not supported by this release: set it to Controller"
-	case ic.Spec.Rollout != nil:
-		return "spec.rollout is not supported by this release: remove it to roll out to all nodes at once"
-	}
-	return ""
 }
 
 // jittered varies a duration, so that caches made together are not refreshed together.

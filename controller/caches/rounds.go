@@ -1,6 +1,7 @@
 package caches
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -78,7 +79,7 @@ func (r *round) schedule(ic *v1alpha1.ImageCache, now time.Time) {
 	case interval == 0:
 		r.next = time.Time{}
 	case interval != r.interval || r.next.IsZero():
-		r.next = now.Add(jittered(interval))
+		r.next = now.Add(rand.N(interval) + 1)
 	}
 	r.interval = interval
 }
@@ -91,11 +92,12 @@ func (r *round) due(now time.Time) time.Duration {
 	return max(r.next.Sub(now), time.Millisecond)
 }
 
-// again begins a new round if the spec changed, a refresh was asked for or one is due, and
-// says which images it looks up again. References by digest never change.
-func (r *round) again(ic *v1alpha1.ImageCache, now time.Time) func(imageref.Reference) bool {
+// again begins a new round if the spec changed, a refresh was asked for or one is due. It
+// says which images are looked up again, references by digest never being among them, and
+// whether those that were not found are.
+func (r *round) again(ic *v1alpha1.ImageCache, now time.Time) (tags func(imageref.Reference) bool, asked bool) {
 	token := ic.Annotations[v1alpha1.AnnotationRequestedAt]
-	asked := r.generation != ic.Generation || r.token != token
+	asked = r.generation != ic.Generation || r.token != token
 	r.generation, r.token = ic.Generation, token
 	r.schedule(ic, now)
 	refresh := !r.next.IsZero() && !now.Before(r.next)
@@ -104,7 +106,7 @@ func (r *round) again(ic *v1alpha1.ImageCache, now time.Time) func(imageref.Refe
 	}
 	return func(ref imageref.Reference) bool {
 		return ref.Tag() != "" && (asked || refresh && always(ic.Spec.ImagePullPolicy, ref))
-	}
+	}, asked
 }
 
 // always says whether a tag is looked up at every refresh.

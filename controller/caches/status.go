@@ -36,15 +36,16 @@ type facts struct {
 	tally  tally
 	// unsupported says which parts of the spec this release cannot act on.
 	unsupported string
-	// handled is the refresh token whose images were all looked up.
-	handled string
+	// handled is the refresh token, observed the generation, whose images were all looked up.
+	handled  string
+	observed int64
 }
 
 // status works out the status of a cache. Condition times are carried over from the old
 // one where the condition did not change.
 func (f *facts) status() v1alpha1.ImageCacheStatus {
 	s := v1alpha1.ImageCacheStatus{
-		ObservedGeneration:   f.ic.Generation,
+		ObservedGeneration:   f.observed,
 		Conditions:           slices.Clone(f.ic.Status.Conditions),
 		Nodes:                f.tally.nodes,
 		Images:               f.imageStatuses(),
@@ -55,7 +56,7 @@ func (f *facts) status() v1alpha1.ImageCacheStatus {
 	s.Summary.Images = int32(len(f.images))
 	s.Summary.Ready = fmt.Sprintf("%d/%d", s.Nodes.Ready, s.Nodes.Selected)
 	for _, v := range f.verdicts() {
-		v.apply(&s.Conditions, f.ic.Generation)
+		v.apply(&s.Conditions, f.observed)
 	}
 	return s
 }

@@ -14,6 +14,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/nodes"
 )
 
 var d1, d2 = digestOf('1'), digestOf('2')
@@ -114,7 +115,7 @@ func TestPullable(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	t.Parallel()
 	f := factsOf("CC")
-	f.unsupported = unsupported(&v1alpha1.ImageCache{Spec: v1alpha1.ImageCacheSpec{Resolve: v1alpha1.ResolveNode}})
+	f.unsupported = "spec.resolve: Node: set it to Controller"
 	s := f.status()
 	if got := conditions(s); got != "False/Unsupported True/AllCached -" {
 		t.Errorf("conditions = %q", got)
@@ -174,6 +175,8 @@ func TestUnchangedStatusKeepsTimes(t *testing.T) {
 func factsOf(nodes string) *facts {
 	ref := mustParse("r.io/app:v1")
 	f := &facts{
+		observed: 3,
+
 		ic:     &v1alpha1.ImageCache{ObjectMeta: metav1.ObjectMeta{Generation: 3}},
 		images: []image{{name: ref.String(), ref: ref, target: d1, check: check(v1alpha1.VerdictPullable, "")}},
 	}
@@ -236,6 +239,50 @@ func TestPurgedJudge(t *testing.T) {
 	}
 	if got, _ := far(nil, ref); got != done {
 		t.Errorf("a node without object: %d, want done", got)
+	}
+}
+
+func TestCrowdedOut(t *testing.T) {
+	t.Parallel()
+	far := holding(func(imageref.Reference) digest.Digest { return d1 })
+	object := &v1alpha1.NodeImageCache{}
+	for i := range nodes.MaxImages {
+		object.Spec.Images = append(object.Spec.Images, v1alpha1.NodeImage{Name: fmt.Sprintf("r.io/app:v%04d", i)})
+	}
+	if o, why := far(object, mustParse("r.io/other:v1")); o != failed || why.Reason != v1alpha1.ReasonNodeLimit || !strings.Contains(why.Message, "priority") {
+		t.Errorf("an image without place: %d, %+v", o, why)
+	}
+	if o, _ := far(object, mustParse("r.io/app:v0007")); o != updating {
+		t.Errorf("an image with a place: %d, want updating", o)
+	}
+	object.Spec.Images = object.Spec.Images[1:]
+	if o, _ := far(object, mustParse("r.io/other:v1")); o != updating {
+		t.Errorf("an image that will have a place: %d, want updating", o)
+	}
+}
+
+func TestRoundsAskAgain(t *testing.T) {
+	t.Parallel()
+	tag, pinned := mustParse("r.io/app:v1"), mustParse("r.io/app@"+d1.String())
+	begin := time.Unix(1000, 0)
+	ic := &v1alpha1.ImageCache{ObjectMeta: metav1.ObjectMeta{UID: "u", Generation: 1}}
+	r := new(rounds).of(ic, begin)
+	if due := r.due(begin); due > defaultRefresh || due <= 0 {
+		t.Errorf("the first refresh is due in %s, want within %s", due, defaultRefresh)
+	}
+	if tags, asked := r.again(ic, begin); asked || tags(tag) {
+		t.Error("a cache that is new is looked up twice")
+	}
+	ic.Generation = 2
+	if tags, asked := r.again(ic, begin); !asked || !tags(tag) || tags(pinned) {
+		t.Errorf("after an edit: missing %v, tag %v, digest %v", asked, tags(tag), tags(pinned))
+	}
+	ic.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "now"}
+	if tags, asked := r.again(ic, begin); !asked || !tags(tag) {
+		t.Errorf("on demand: missing %v, tag %v", asked, tags(tag))
+	}
+	if tags, asked := r.again(ic, begin.Add(defaultRefresh)); asked || tags(tag) || !tags(mustParse("r.io/app:latest")) {
+		t.Errorf("a periodic refresh asks for what was refused (%v), or not for what moves", asked)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/nodes"
 )
 
 // maxFailures is how many failures a status lists; failureCount has the true number.
@@ -118,6 +119,8 @@ func holding(target func(imageref.Reference) digest.Digest) judge {
 		want := target(ref)
 		status := statusOf(object, ref)
 		switch {
+		case want != "" && crowdedOut(object, ref):
+			return failed, &v1alpha1.NodeImageStatus{Reason: v1alpha1.ReasonNodeLimit, Message: nodeLimit, Since: &object.CreationTimestamp}
 		case want == "" || status == nil || status.Digest != want.String():
 			return updating, status
 		case status.Phase == v1alpha1.PhaseCached:
@@ -127,6 +130,17 @@ func holding(target func(imageref.Reference) digest.Digest) judge {
 		}
 		return updating, status
 	}
+}
+
+const nodeLimit = "the node is asked for more than 1000 images: raise this cache's spec.priority, or ask for fewer"
+
+// crowdedOut says whether a node's spec is full without the image.
+func crowdedOut(object *v1alpha1.NodeImageCache, ref imageref.Reference) bool {
+	if object == nil || len(object.Spec.Images) < nodes.MaxImages {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(object.Spec.Images, ref.String(), func(i v1alpha1.NodeImage, n string) int { return cmp.Compare(i.Name, n) })
+	return !found
 }
 
 // purged judges whether nodes gave the images up. An image that another cache wants on

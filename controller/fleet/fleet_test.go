@@ -156,6 +156,26 @@ func TestGaveUp(t *testing.T) {
 	}
 }
 
+func TestUnsupportedCountsAsSuspended(t *testing.T) {
+	t.Parallel()
+	v := NewView()
+	ic := imageCache("a", "app:v1")
+	ic.Spec.Rollout = &v1alpha1.Rollout{}
+	v.Put(ic)
+	if got := v.Get("ns/a"); got.State() != v1alpha1.StateSuspended || got.Unsupported == "" || ic.Spec.State != "" {
+		t.Errorf("state %s, unsupported %q; the object itself has state %q", got.State(), got.Unsupported, ic.Spec.State)
+	}
+	purged := ic.DeepCopy()
+	purged.Generation, purged.Spec.State = 2, v1alpha1.StatePurged
+	if v.Get("ns/a").Shows(purged) {
+		t.Error("the view shows an edit that it has not seen")
+	}
+	v.Put(purged)
+	if got := v.Get("ns/a"); got.State() != v1alpha1.StatePurged || !got.Shows(purged) {
+		t.Errorf("state %s, want Purged: giving images up needs no support", got.State())
+	}
+}
+
 func lease(name string, renewed time.Time) *coordinationv1.Lease {
 	l := &coordinationv1.Lease{}
 	l.Name = name

@@ -23,7 +23,12 @@ type Cache struct {
 	// Errs are the parts of the spec that could not be used.
 	Errs field.ErrorList
 	// LetsGo says that the cache is being deleted and its images stay on the nodes.
-	LetsGo     bool
+	LetsGo bool
+	// Unsupported says which part of the spec this release cannot act on, "" when it can
+	// act on all of it. Such a cache counts as Suspended: acting on the rest would do what
+	// was not asked for.
+	Unsupported string
+
 	uid        string
 	generation int64
 	deleting   bool
@@ -37,19 +42,40 @@ func NewView() *View {
 // Put takes in an ImageCache as it stands now.
 func (v *View) Put(ic *v1alpha1.ImageCache) {
 	owner := wish.OwnerOf(ic)
-	deleting := ic.DeletionTimestamp != nil
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if c := v.caches[owner]; c != nil && c.uid == string(ic.UID) && c.generation == ic.Generation && c.deleting == deleting {
+	if c := v.caches[owner]; c != nil && c.Shows(ic) {
 		return
+	}
+	deleting := ic.DeletionTimestamp != nil
+	why := unsupported(ic)
+	if why != "" && ic.Spec.State != v1alpha1.StatePurged {
+		ic = ic.DeepCopy()
+		ic.Spec.State = v1alpha1.StateSuspended
 	}
 	compiled, errs := wish.Compile(ic)
 	v.caches[owner] = &Cache{
-		Cache: compiled, Errs: errs,
+		Cache: compiled, Errs: errs, Unsupported: why,
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
 	}
 	v.list = nil
+}
+
+// Shows says whether the ImageCache stands as it is in the view. It does not while an event
+// is on its way.
+func (c *Cache) Shows(ic *v1alpha1.ImageCache) bool {
+	return c.uid == string(ic.UID) && c.generation == ic.Generation && c.deleting == (ic.DeletionTimestamp != nil)
+}
+
+func unsupported(ic *v1alpha1.ImageCache) string {
+	switch {
+	case ic.Spec.Resolve == v1alpha1.ResolveNode:
+		return "spec.resolve: Node is not supported by this release: set it to Controller"
+	case ic.Spec.Rollout != nil:
+		return "spec.rollout is not supported by this release: remove it to roll out to all nodes at once"
+	}
+	return ""
 }
 
 // Delete drops an ImageCache.

@@ -2,24 +2,39 @@ package nodes
 
 import (
 	"encoding/json"
+	"slices"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
 )
 
 // maxSpecBytes is the spec's share of the 1 MiB that a NodeImageCache may have: 1,000
 // images with names of 255 characters take 400 KB without their owners.
 const maxSpecBytes = 440 << 10
 
-// fit drops owners, the only part that nothing depends on, until the spec is within its
-// share: all but the first of each image, then all.
-func fit(spec v1alpha1.NodeImageCacheSpec) v1alpha1.NodeImageCacheSpec {
-	for _, keep := range []int{1, 0} {
-		if size(spec) <= maxSpecBytes {
-			return spec
+// fit drops owners until the spec is within its share: all but one of each image, then all.
+// An image without owners stays as long as it is wished; a suspended cache no longer holds
+// it, and nobody can give it up.
+func fit(spec v1alpha1.NodeImageCacheSpec, wished []wish.Image) v1alpha1.NodeImageCacheSpec {
+	if size(spec) <= maxSpecBytes {
+		return spec
+	}
+	holders := map[string][]wish.Owner{}
+	for i := range wished {
+		holders[wished[i].Ref.String()] = wished[i].Holders
+	}
+	for i := range spec.Images {
+		img := &spec.Images[i]
+		held := slices.IndexFunc(img.Owners, func(o string) bool { return slices.Contains(holders[img.Name], wish.Owner(o)) })
+		if at := max(held, 0); len(img.Owners) > 0 {
+			img.Owners = img.Owners[at : at+1]
 		}
-		for i := range spec.Images {
-			spec.Images[i].Owners = spec.Images[i].Owners[:min(keep, len(spec.Images[i].Owners))]
-		}
+	}
+	if size(spec) <= maxSpecBytes {
+		return spec
+	}
+	for i := range spec.Images {
+		spec.Images[i].Owners = nil
 	}
 	return spec
 }

@@ -16,9 +16,13 @@ import (
 // MaxImages is how many images one node is asked to hold, as the CRD allows.
 const MaxImages = 1000
 
-// maxOwners is how many owners are named per image. An image with more loses nothing but
-// the names: what decides whether it stays is the wish.
-const maxOwners = 8
+const (
+	// maxRemove is how many removals one node is asked for, as the CRD allows.
+	maxRemove = 2000
+	// maxOwners is how many owners are named per image; those come first for whom it is
+	// held only because they are named.
+	maxOwners = 8
+)
 
 // Targets says what an image's name stands for in the whole fleet.
 type Targets interface {
@@ -26,6 +30,9 @@ type Targets interface {
 	Target(ref imageref.Reference) digest.Digest
 	// Admits says whether an owner was found to have the right to the image.
 	Admits(ref imageref.Reference, owner wish.Owner) bool
+	// Refuses says whether an owner was found to have no right to the image, or the image
+	// not to be there. As long as the registry does not answer neither is the case.
+	Refuses(ref imageref.Reference, owner wish.Owner) bool
 }
 
 // planInput is all that a node's spec depends on.
@@ -48,12 +55,12 @@ func plan(in planInput) v1alpha1.NodeImageCacheSpec {
 		NodeUID:     current.NodeUID,
 		Images:      images,
 		Credentials: current.Credentials,
-		Remove:      planRemove(in, wished),
+		Remove:      planRemove(in),
 	}
 	if spec.NodeUID == "" && complete && speaks(in.object, spec) {
 		spec.NodeUID = in.nodeUID
 	}
-	return fit(spec)
+	return fit(spec, wished)
 }
 
 // speaks says whether anybody is helped by knowing that the wish is complete: an object
@@ -62,21 +69,22 @@ func speaks(object *v1alpha1.NodeImageCache, spec v1alpha1.NodeImageCacheSpec) b
 	return len(spec.Images) > 0 || len(spec.Remove) > 0 || object.Status.ObservedGeneration > 0
 }
 
-// planImages gives an entry for each wished image that has a digest. complete is false
-// while one of them has none.
+// planImages gives an entry for each wished image that has a digest. An image that is
+// there stays as it is for owners who wait for an answer. complete is false while a wished
+// image has no entry.
 func planImages(in planInput, wished []wish.Image) (images []v1alpha1.NodeImage, complete bool) {
 	current := byName(in.object.Spec.Images)
 	complete = true
 	for i := range wished {
 		w := &wished[i]
-		before, known := current[w.Ref.String()]
+		before := current[w.Ref.String()]
 		entry, ok := planImage(in, w, before)
-		switch {
-		case ok:
+		if !ok {
+			entry, ok = keepImage(in, w, before)
+		}
+		if ok {
 			images = append(images, entry)
-		case known:
-			images = append(images, *before)
-		default:
+		} else {
 			complete = false
 		}
 	}
@@ -101,14 +109,47 @@ func planImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha
 	if w.KeepPrevious != wish.DefaultKeepPrevious {
 		entry.KeepPrevious = new(w.KeepPrevious)
 	}
-	for _, o := range owners[:min(len(owners), maxOwners)] {
-		entry.Owners = append(entry.Owners, string(o))
-	}
+	entry.Owners = name(owners, w.Holders)
 	keepWritten(&entry, before)
 	if entry.Size == 0 {
 		entry.Size = in.size(target)
 	}
 	return entry, true
+}
+
+// keepImage leaves an image that is there as it is while an owner of the wish may still be
+// found to have the right to it. Owners that no longer ask for it are not named.
+func keepImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) {
+	waiting := slices.DeleteFunc(slices.Clone(w.Owners), func(o wish.Owner) bool { return in.targets.Refuses(w.Ref, o) })
+	if before == nil || len(waiting) == 0 {
+		return v1alpha1.NodeImage{}, false
+	}
+	entry := *before
+	entry.Owners = name(waiting, w.Holders)
+	return entry, true
+}
+
+// name lists owners, at most maxOwners of them, holders before others.
+func name(owners, holders []wish.Owner) []string {
+	if len(owners) > maxOwners {
+		held := func(o wish.Owner) bool { return slices.Contains(holders, o) }
+		owners = slices.Clone(owners)
+		slices.SortStableFunc(owners, func(a, b wish.Owner) int { return cmp.Compare(rank(held(a)), rank(held(b))) })
+		owners = owners[:maxOwners]
+		slices.Sort(owners)
+	}
+	names := make([]string, 0, len(owners))
+	for _, o := range owners {
+		names = append(names, string(o))
+	}
+	return names
+}
+
+func rank(first bool) int {
+	if first {
+		return 0
+	}
+	return 1
 }
 
 // keepWritten carries over what is only worked out once per digest. A size that is known
@@ -136,12 +177,11 @@ func admitted(targets Targets, w *wish.Image) []wish.Owner {
 	return owners
 }
 
-// planRemove keeps what is still to be removed and adds what is no longer wished.
-func planRemove(in planInput, wished []wish.Image) []v1alpha1.RemoveImage {
-	wanted := map[string]bool{}
-	for i := range wished {
-		wanted[wished[i].Ref.String()] = true
-	}
+// planRemove keeps what is still to be removed and adds what is no longer wished. What
+// somebody may yet be found to have the right to is not removed, nor what found no place
+// among the images.
+func planRemove(in planInput) []v1alpha1.RemoveImage {
+	wanted := wantedNames(in)
 	var remove []v1alpha1.RemoveImage
 	for _, r := range in.object.Spec.Remove {
 		if !wanted[r.Name] && !gone(in.object, r) {
@@ -154,10 +194,35 @@ func planRemove(in planInput, wished []wish.Image) []v1alpha1.RemoveImage {
 			remove = append(remove, v1alpha1.RemoveImage{Name: img.Name, Digest: img.Digest, Since: metav1.NewTime(in.now).Rfc3339Copy()})
 		}
 	}
-	slices.SortFunc(remove, func(a, b v1alpha1.RemoveImage) int {
-		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest))
-	})
-	return slices.CompactFunc(remove, func(a, b v1alpha1.RemoveImage) bool { return a.Name == b.Name && a.Digest == b.Digest })
+	remove = newestRemovals(remove)
+	slices.SortFunc(remove, compareRemovals)
+	return slices.CompactFunc(remove, func(a, b v1alpha1.RemoveImage) bool { return compareRemovals(a, b) == 0 })
+}
+
+// wantedNames gives the images that somebody wants who was not refused.
+func wantedNames(in planInput) map[string]bool {
+	wanted := map[string]bool{}
+	for i := range in.wish {
+		w := &in.wish[i]
+		refused := func(o wish.Owner) bool { return in.targets.Refuses(w.Ref, o) }
+		if w.Held != "" || len(slices.DeleteFunc(slices.Clone(w.Owners), refused)) > 0 {
+			wanted[w.Ref.String()] = true
+		}
+	}
+	return wanted
+}
+
+func compareRemovals(a, b v1alpha1.RemoveImage) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest))
+}
+
+// newestRemovals drops the oldest where a node that nobody hears was asked for too many.
+func newestRemovals(remove []v1alpha1.RemoveImage) []v1alpha1.RemoveImage {
+	if len(remove) <= maxRemove {
+		return remove
+	}
+	slices.SortStableFunc(remove, func(a, b v1alpha1.RemoveImage) int { return b.Since.Compare(a.Since.Time) })
+	return remove[:maxRemove]
 }
 
 // gone says whether the agent, having seen the present spec, no longer reports the image

@@ -24,15 +24,20 @@ var (
 	then   = metav1.NewTime(now.Add(-time.Hour))
 )
 
-// known is a table of digests; owners in strangers have no right to any image.
+// known is a table of digests; owners in strangers were refused every image, those in
+// waiting not answered yet.
 type known struct {
-	targets   map[string]digest.Digest
-	strangers []wish.Owner
+	targets            map[string]digest.Digest
+	strangers, waiting []wish.Owner
 }
 
 func (k known) Target(r imageref.Reference) digest.Digest { return k.targets[r.String()] }
 func (k known) Admits(_ imageref.Reference, o wish.Owner) bool {
-	return !slices.Contains(k.strangers, o)
+	return !slices.Contains(k.strangers, o) && !slices.Contains(k.waiting, o)
+}
+
+func (k known) Refuses(_ imageref.Reference, o wish.Owner) bool {
+	return slices.Contains(k.strangers, o)
 }
 
 func TestPlan(t *testing.T) {
@@ -97,6 +102,26 @@ func TestPlan(t *testing.T) {
 		"an image that only strangers ask for does not come": {
 			wish: []wish.Image{wished(app, "other/b")}, targets: known{targets: resolved.targets, strangers: []wish.Owner{"other/b"}},
 			want: spec(""),
+		},
+		"a stranger does not keep what an owner gave up": {
+			object: holding(entry(app, d1, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
+			wish: []wish.Image{wished(app, "other/b")}, targets: known{targets: resolved.targets, strangers: []wish.Owner{"other/b"}},
+			want: removing(spec("uid"), app, d1, metav1.NewTime(now)),
+		},
+		"a stranger does not stop a removal": {
+			object: object(5, removal(app, d1), status(4)),
+			wish:   []wish.Image{wished(app, "other/b")}, targets: known{targets: resolved.targets, strangers: []wish.Owner{"other/b"}},
+			want: removing(spec("uid"), app, d1, then),
+		},
+		"who waits for an answer keeps what an owner gave up": {
+			object: holding(entry(app, d1, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
+			wish: []wish.Image{wished(app, "ns/renamed")}, targets: known{targets: resolved.targets, waiting: []wish.Owner{"ns/renamed"}},
+			want: spec("uid", entry(app, d1, "ns/renamed")),
+		},
+		"who waits for an answer stops a removal": {
+			object: object(5, removal(app, d1), status(4)),
+			wish:   []wish.Image{wished(app, "ns/b")}, targets: known{targets: resolved.targets, waiting: []wish.Owner{"ns/b"}},
+			want: spec("uid"),
 		},
 		"what an owner gave up is removed": {
 			object: holding(entry(app, d1, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
@@ -168,6 +193,67 @@ func TestPlanIsStable(t *testing.T) {
 	in.now = now.Add(time.Hour)
 	if diff := cmp.Diff(first, plan(in)); diff != "" {
 		t.Errorf("second plan (-first +second):\n%s", diff)
+	}
+}
+
+// TestTheLimitRemovesNothing: an image that finds no place is let go, not removed.
+func TestTheLimitRemovesNothing(t *testing.T) {
+	t.Parallel()
+	targets := known{targets: map[string]digest.Digest{"r.io/low:v1": d1}}
+	images := []wish.Image{wished("r.io/low:v1", "ns/low")}
+	for i := range MaxImages {
+		w := wished(fmt.Sprintf("r.io/app:v%d", i), "ns/high")
+		w.Priority = 1
+		targets.targets[w.Ref.String()] = d1
+		images = append(images, w)
+	}
+	object := holding(entry("r.io/low:v1", d1, "ns/low"))
+	got := plan(planInput{
+		nodeUID: "uid", object: &object, wish: images, targets: targets, now: now,
+		size: func(digest.Digest) int64 { return 100 }, gaveUp: func(wish.Owner) bool { return true },
+	})
+	if len(got.Images) != MaxImages || len(got.Remove) != 0 {
+		t.Errorf("%d images, removals %v", len(got.Images), got.Remove)
+	}
+}
+
+func TestRemovalsAreBounded(t *testing.T) {
+	t.Parallel()
+	var o v1alpha1.NodeImageCache
+	for i := range maxRemove + 10 {
+		o.Spec.Remove = append(o.Spec.Remove, v1alpha1.RemoveImage{
+			Name: fmt.Sprintf("r.io/app:v%04d", i), Digest: d1.String(), Since: metav1.NewTime(now.Add(time.Duration(i) * time.Second)),
+		})
+	}
+	o.Generation = 1
+	got := plan(planInput{nodeUID: "uid", object: &o, targets: known{}, now: now}).Remove
+	if len(got) != maxRemove || got[0].Name != "r.io/app:v0010" {
+		t.Errorf("%d removals from %s, want the newest %d", len(got), got[0].Name, maxRemove)
+	}
+}
+
+// TestHoldersAreNamedFirst: a suspended cache holds an image only where it is named.
+func TestHoldersAreNamedFirst(t *testing.T) {
+	t.Parallel()
+	var owners []wish.Owner
+	for i := range maxOwners + 4 {
+		owners = append(owners, wish.Owner(fmt.Sprintf("ns/%02d", i)))
+	}
+	last := owners[len(owners)-1:]
+	named := name(owners, last)
+	if len(named) != maxOwners || !slices.Contains(named, string(last[0])) || !slices.IsSorted(named) {
+		t.Errorf("named %v, want %d with %s", named, maxOwners, last[0])
+	}
+	big := spec("uid")
+	var wished []wish.Image
+	for i := range MaxImages {
+		e := entry(fmt.Sprintf("r.io/app:v%d", i), d1, named...)
+		e.Owners = append([]string{strings.Repeat("x", 300)}, e.Owners...)
+		big.Images = append(big.Images, e)
+		wished = append(wished, wish.Image{Ref: ref(e.Name), Holders: last})
+	}
+	if got := fit(big, wished).Images[7].Owners; !slices.Equal(got, []string{string(last[0])}) {
+		t.Errorf("owners after fitting: %v, want the holder", got)
 	}
 }
 

@@ -65,23 +65,44 @@ func (l *Looker) Sync(ctx context.Context, key Key) (time.Duration, error) {
 	if !wanted {
 		return 0, nil
 	}
-	found, err := l.look(ctx, key, q)
+	now := l.Clock.Now()
+	if wait := q.notBefore.Sub(now); wait > 0 {
+		return wait, nil
+	}
+	secrets, err := l.secrets(ctx, key)
+	if err == nil {
+		var found digest.Digest
+		found, err = l.look(ctx, key.Ref, q, secrets.chain)
+		if err == nil {
+			l.tell(l.Table.accept(key, q, found, metav1.NewTime(now).Rfc3339Copy()))
+			return 0, nil
+		}
+	}
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
 	}
-	if refusal, ok := errors.AsType[*resolve.Error](err); ok {
-		check := refusal.Check()
-		check.Time = metav1.NewTime(l.Clock.Now()).Rfc3339Copy()
-		failures, owners := l.Table.refuse(key, q.asked, check)
-		l.tell(owners)
-		klog.FromContext(ctx).V(1).Info("Image not found pullable", "image", key.Ref, "namespace", key.Namespace, "reason", check.Reason, "err", err)
-		return retry(check.Verdict, failures, refusal.RetryAfter), nil
+	return l.refuse(ctx, key, q, secrets, err)
+}
+
+// refuse notes why a look-up failed, and says when to try again.
+func (l *Looker) refuse(ctx context.Context, key Key, q question, secrets pullSecrets, err error) (time.Duration, error) {
+	now := l.Clock.Now()
+	// What is not the registry's answer is this controller's trouble with the API server.
+	check := v1alpha1.ImageCheck{Verdict: v1alpha1.VerdictInconclusive, Reason: v1alpha1.ReasonInternalError, Message: fmt.Sprint(err)}
+	retryAfter := time.Duration(0)
+	refusal, answered := errors.AsType[*resolve.Error](err)
+	if answered {
+		check, retryAfter = refusal.Check(), refusal.RetryAfter
+		check.Message = strings.Join(append([]string{check.Message}, secrets.troubles...), "; ")
 	}
-	if err != nil {
+	check.Time = metav1.NewTime(now).Rfc3339Copy()
+	failures, owners := l.Table.refuse(key, q.asked, check, now.Add(retryAfter))
+	l.tell(owners)
+	if !answered {
 		return 0, err
 	}
-	l.tell(l.Table.accept(key, q, found, metav1.NewTime(l.Clock.Now()).Rfc3339Copy()))
-	return 0, nil
+	klog.FromContext(ctx).V(1).Info("Image not found pullable", "image", key.Ref, "namespace", key.Namespace, "reason", check.Reason, "err", err)
+	return retry(check.Verdict, failures, retryAfter), nil
 }
 
 func (l *Looker) tell(owners []wish.Owner) {
@@ -95,17 +116,14 @@ type question struct {
 	known  digest.Digest // what the reference stands for now, "" while unknown
 	moving bool          // the tag itself is asked for, not only the right to the digest
 	asked  int
+	// notBefore is until when the registry wants to be left alone.
+	notBefore time.Time
 }
 
 // look gives the digest that the registry has, with its content recorded. Where the digest
 // did not move one small request is enough. Who only has to show the right to an image
 // that the fleet has asks for its digest: that must not move the tag for the others.
-func (l *Looker) look(ctx context.Context, key Key, q question) (digest.Digest, error) {
-	chain, err := l.chain(ctx, key)
-	if err != nil {
-		return "", err
-	}
-	ref := key.Ref
+func (l *Looker) look(ctx context.Context, ref imageref.Reference, q question, chain keychain.Keychain) (digest.Digest, error) {
 	if q.known != "" && !q.moving {
 		ref = ref.WithDigest(q.known)
 	}
@@ -122,10 +140,17 @@ func (l *Looker) look(ctx context.Context, key Key, q question) (digest.Digest, 
 	return img.Digest, l.Contents.Keep(ctx, img)
 }
 
-// chain reads the pull secrets of a key. As for pods, a Secret that is missing or broken
+// pullSecrets are what the pull secrets of a key give.
+type pullSecrets struct {
+	chain    keychain.Keychain
+	troubles []string // for users
+}
+
+// secrets reads the pull secrets of a key. As for pods, a Secret that is missing or broken
 // is passed over: the image may be pullable without it.
-func (l *Looker) chain(ctx context.Context, key Key) (keychain.Keychain, error) {
-	var secrets []corev1.Secret
+func (l *Looker) secrets(ctx context.Context, key Key) (pullSecrets, error) {
+	var found []corev1.Secret
+	var p pullSecrets
 	for name := range strings.SplitSeq(key.Secrets, ",") {
 		if name == "" {
 			continue
@@ -133,18 +158,18 @@ func (l *Looker) chain(ctx context.Context, key Key) (keychain.Keychain, error) 
 		s, err := l.Secrets.Secret(ctx, key.Namespace, name)
 		switch {
 		case apierrors.IsNotFound(err):
-			klog.FromContext(ctx).Info("Pull secret is missing", "secret", klog.KRef(key.Namespace, name))
+			p.troubles = append(p.troubles, fmt.Sprintf("pull secret %s/%s does not exist", key.Namespace, name))
 		case err != nil:
-			return keychain.Keychain{}, fmt.Errorf("reading pull secret %s/%s: %w", key.Namespace, name, err)
+			return p, fmt.Errorf("reading pull secret %s/%s: %w", key.Namespace, name, err)
 		default:
-			secrets = append(secrets, *s)
+			found = append(found, *s)
 		}
 	}
-	chain, err := keychain.Parse(secrets...)
-	if err != nil {
-		klog.FromContext(ctx).Info("Pull secret is not usable", "err", err)
+	var err error
+	if p.chain, err = keychain.Parse(found...); err != nil {
+		p.troubles = append(p.troubles, strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	return chain, nil
+	return p, nil
 }
 
 func retry(verdict v1alpha1.Verdict, failures int, atLeast time.Duration) time.Duration {
@@ -167,7 +192,7 @@ func (t *Table) open(key Key) (q question, wanted bool) {
 	if !ok || e.answered == e.asked && e.settled(false) {
 		return question{}, false
 	}
-	return question{known: t.targets[key.Ref], moving: e.moving, asked: e.asked}, true
+	return question{known: t.targets[key.Ref], moving: e.moving, asked: e.asked, notBefore: e.notBefore}, true
 }
 
 // accept notes that the registry has an image. It gives the owners concerned: all that
@@ -201,7 +226,7 @@ func (t *Table) accept(key Key, q question, found digest.Digest, now metav1.Time
 }
 
 // refuse notes that the registry did not give an image. What was known stays.
-func (t *Table) refuse(key Key, asked int, check v1alpha1.ImageCheck) (failures int, owners []wish.Owner) {
+func (t *Table) refuse(key Key, asked int, check v1alpha1.ImageCheck, notBefore time.Time) (failures int, owners []wish.Owner) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e, ok := t.keys[key]
@@ -209,6 +234,7 @@ func (t *Table) refuse(key Key, asked int, check v1alpha1.ImageCheck) (failures 
 		return 1, nil
 	}
 	e.failures++
+	e.notBefore = notBefore
 	changed := e.answered != asked || e.check == nil || e.check.Verdict != check.Verdict || e.check.Reason != check.Reason
 	e.answered = asked
 	if !changed {

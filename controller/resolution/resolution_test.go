@@ -37,6 +37,8 @@ type world struct {
 	kept    map[digest.Digest]bool
 	asked   []string // requests
 	changed []wish.Owner
+
+	secretErr error // of reading a Secret; nil where there is none of that name
 }
 
 func newWorld(t *testing.T) *world {
@@ -83,6 +85,9 @@ func (w *world) Knows(_ imageref.Reference, d digest.Digest) bool { return w.kep
 
 // Secret has none.
 func (w *world) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
+	if w.secretErr != nil {
+		return nil, w.secretErr
+	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
 }
 
@@ -244,6 +249,87 @@ func TestQuietAndTrusted(t *testing.T) {
 	w.requests()
 	if got := w.table.Target(pinned); got != d2 || !w.table.Admits(pinned, "a/z") {
 		t.Errorf("a trusted digest stands for %q, admitted %v", got, w.table.Admits(pinned, "a/z"))
+	}
+}
+
+func TestWhatWasQuietIsLookedUpLater(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	pinned := func(in *Interest) { in.Images = []imageref.Reference{mustParse("r.io/app@" + d1.String())} }
+	w.take(interest("a/x", pinned, func(in *Interest) { in.Quiet = true }))
+	w.requests()
+	w.take(interest("a/x", pinned))
+	w.requests("GET @" + d1.String())
+}
+
+func TestTrustComesAtAnyTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	pinned := mustParse("r.io/app@" + d1.String())
+	on := func(in *Interest) { in.Images = []imageref.Reference{pinned} }
+	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictInconclusive, Reason: v1alpha1.ReasonNetworkError, Err: errors.New("no")}
+	w.take(interest("a/x", on))
+	if w.table.Admits(pinned, "a/x") {
+		t.Error("admitted without an answer")
+	}
+	w.take(interest("a/x", on, func(in *Interest) { in.Trusted = true }))
+	if w.table.Target(pinned) != d1 || !w.table.Admits(pinned, "a/x") {
+		t.Error("precheck Off of a cache that is there has no effect")
+	}
+}
+
+func TestRetryAsksForWhatWasRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonNotFound, Err: errors.New("no")}
+	w.take(interest("a/x"))
+	if !w.table.Refuses(mustParse(app), "a/x") || w.table.Refuses(mustParse(app), "b/y") {
+		t.Error("who asked was refused, who did not was not")
+	}
+	w.requests("GET :v1")
+	w.take(interest("a/x"))
+	w.requests()
+	w.take(interest("a/x", func(in *Interest) { in.Retry = true }))
+	w.requests("GET :v1")
+}
+
+func TestRetryAfterIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	begin := w.looker.Clock.Now()
+	clock := clocktesting.NewFakePassiveClock(begin)
+	w.looker.Clock = clock
+	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictInconclusive, Reason: v1alpha1.ReasonRateLimited, RetryAfter: time.Hour, Err: errors.New("no")}
+	w.take(interest("a/x"))
+	w.requests("GET :v1")
+	clock.SetTime(begin.Add(20 * time.Minute))
+	if again := w.take(interest("a/x", always)); again != 40*time.Minute {
+		t.Errorf("asked again after %s, want 40m", again)
+	}
+	w.requests()
+	clock.SetTime(begin.Add(time.Hour))
+	w.refusal = nil
+	w.sync(Key{Ref: mustParse(app), Namespace: "a"})
+	w.expect("a/x", d1, v1alpha1.VerdictPullable)
+}
+
+func TestTroubleWithSecretsIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	with := func(in *Interest) { in.Secrets = []string{"typo"} }
+	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonUnauthorized, Message: "not given to anonymous users", Err: errors.New("no")}
+	w.take(interest("a/x", with))
+	if _, check := w.table.Known(mustParse(app), "a/x"); check.Message != "not given to anonymous users; pull secret a/typo does not exist" {
+		t.Errorf("message %q", check.Message)
+	}
+	w.secretErr = errors.New("forbidden")
+	key := w.table.Take(interest("b/y", with))[0]
+	if _, err := w.looker.Sync(t.Context(), key); err == nil {
+		t.Error("a Secret that cannot be read is not tried again")
+	}
+	_, check := w.table.Known(mustParse(app), "b/y")
+	if check.Reason != v1alpha1.ReasonInternalError || !strings.Contains(check.Message, "forbidden") || w.table.Pending("b/y") {
+		t.Errorf("check %+v, pending %v", check, w.table.Pending("b/y"))
 	}
 }
 

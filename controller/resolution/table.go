@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -29,6 +30,8 @@ type Interest struct {
 	Images    []imageref.Reference
 	// Again says for which images a tag is to be looked up although a digest is known.
 	Again func(imageref.Reference) bool
+	// Retry asks for a new look-up of all images that were not found.
+	Retry bool
 	// Known is the status that the cache had when it was first seen.
 	Known []v1alpha1.ImageStatus
 	// Trusted admits references by digest without asking a registry: precheck Off.
@@ -47,6 +50,8 @@ type entry struct {
 	asked    int  // look-ups asked for
 	answered int  // value of asked at the start of the last look-up that ended
 	failures int  // in a row
+	// notBefore is until when the registry wants to be left alone.
+	notBefore time.Time
 }
 
 // Table is what references stand for. It is safe for concurrent use.
@@ -84,13 +89,16 @@ func (t *Table) Take(in Interest) []Key {
 			e = &entry{owners: map[wish.Owner]bool{}}
 			t.keys[key] = e
 		}
-		first := !e.owners[in.Owner]
-		if first {
+		if in.Trusted && ref.Digest() != "" {
+			t.targets[ref], e.admitted = ref.Digest(), true
+		}
+		if !e.owners[in.Owner] {
 			e.owners[in.Owner] = true
 			t.seed(e, ref, &in)
 		}
 		again := in.Again(ref)
-		if !in.Quiet && (again || first && !e.settled(in.Trusted)) {
+		missing := !e.settled(in.Trusted) && (e.asked == 0 || in.Retry)
+		if !in.Quiet && (again || missing) {
 			e.asked++
 			e.moving = e.moving || again
 			look = append(look, key)
@@ -105,11 +113,9 @@ func (e *entry) settled(trusted bool) bool {
 }
 
 // seed takes over what the status says of an image. Two caches whose statuses disagree
-// were caught between two writes: the digest counts as unknown until it was looked up.
+// were caught between two writes: the digest counts as unknown until it was looked up,
+// unless it is a quiet cache that disagrees, for which nothing is looked up.
 func (t *Table) seed(e *entry, ref imageref.Reference, in *Interest) {
-	if in.Trusted && ref.Digest() != "" {
-		t.targets[ref], e.admitted = ref.Digest(), true
-	}
 	i := slices.IndexFunc(in.Known, func(s v1alpha1.ImageStatus) bool { return s.Name == ref.String() })
 	if i < 0 {
 		return
@@ -125,7 +131,7 @@ func (t *Table) seed(e *entry, ref imageref.Reference, in *Interest) {
 	switch before, ok := t.targets[ref]; {
 	case !ok:
 		t.targets[ref] = digest.Digest(known.Digest)
-	case before != digest.Digest(known.Digest):
+	case before != digest.Digest(known.Digest) && !in.Quiet:
 		t.targets[ref] = ""
 		e.admitted = false
 	}
@@ -187,6 +193,14 @@ func (t *Table) Admits(ref imageref.Reference, owner wish.Owner) bool {
 	defer t.mu.RUnlock()
 	e := t.entry(ref, owner)
 	return e != nil && e.admitted
+}
+
+// Refuses says whether a registry said that an owner cannot have an image.
+func (t *Table) Refuses(ref imageref.Reference, owner wish.Owner) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	e := t.entry(ref, owner)
+	return e != nil && !e.admitted && e.check != nil && e.check.Verdict == v1alpha1.VerdictNotPullable
 }
 
 // Known gives what an owner's status says of an image: its digest, "" while the owner is

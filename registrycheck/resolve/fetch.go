@@ -38,7 +38,7 @@ func identifier(ref imageref.Reference) string {
 func headDigest(ctx context.Context, s *access.Session, ref imageref.Reference) (digest.Digest, error) {
 	resp, err := s.Request(ctx, http.MethodHead, access.Object{Kind: access.Manifests, ID: identifier(ref)}, accepted()...)
 	if err == nil {
-		defer func() { _ = resp.Body.Close() }()
+		_ = resp.Body.Close() // gives back its place among the requests, which GET may need
 		d := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 		if imageref.CheckDigest(d) == nil && (ref.Digest() == "" || ref.Digest() == d) {
 			return d, nil

@@ -82,8 +82,9 @@ func testValidation(t *testing.T, lab *cluster.Cluster) {
 		"a refresh interval too short":    {with("refreshInterval: 9s"), "refreshInterval must be 0s (no periodic refresh) or at least 10s"},
 		"too many previous":               {with("keepPrevious: 4"), "spec.keepPrevious in body should be less than or equal to 3"},
 		"a priority out of range":         {with("priority: 1001"), "spec.priority in body should be less than or equal to 1000"},
-		"a wrong percentage":              {with(`rollout: {maxConcurrentNodes: "0%"}`), `maxConcurrentNodes must be a number from 1 or a percentage from "1%" to "100%"`},
-		"a negative number of nodes":      {with(`rollout: {maxConcurrentNodes: -1}`), "maxConcurrentNodes must be a number from 1"},
+		"a wrong percentage":              {with(`rollout: {maxConcurrentNodes: "0%"}`), `maxConcurrentNodes must be a number from 1 to 1000000 or a percentage from "1%" to "100%"`},
+		"more nodes than there are":       {with(`rollout: {maxConcurrentNodes: 3000000000}`), "maxConcurrentNodes must be a number from 1 to 1000000"}, // would not fit int32, and blind every client
+		"a negative number of nodes":      {with(`rollout: {maxConcurrentNodes: -1}`), "maxConcurrentNodes must be a number from 1 to 1000000"},
 		"a failure share over 100":        {with(`rollout: {maxFailurePercent: 101}`), "less than or equal to 100"},
 		"a label key that is none":        {"{cacheSpec: [{images: [app], nodeSelector: {'a b': c}}]}", "nodeSelector keys must be label names"},
 		"a label value that is none":      {"{cacheSpec: [{images: [app], nodeSelector: {a: 'b c'}}]}", "spec.cacheSpec[0].nodeSelector.a"},

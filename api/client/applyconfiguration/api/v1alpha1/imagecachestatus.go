@@ -12,7 +12,8 @@ import (
 // ImageCacheStatus says how far the fleet is. Its size is bounded whatever the number of
 // nodes: one entry per image and at most 20 failures.
 type ImageCacheStatusApplyConfiguration struct {
-	// observedGeneration is the metadata.generation that this status is about.
+	// observedGeneration is the newest metadata.generation whose images were all looked
+	// up, with or without success.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready, FullyCached, Pullable, and while they apply Reconciling
 	// and Stalled.

@@ -27,9 +27,11 @@ type NodeImageApplyConfiguration struct {
 	// owners are the ImageCaches, as namespace/name, that ask for the image here. The
 	// list may be cut short to keep the object small.
 	Owners []string `json:"owners,omitempty"`
-	// credentialIDs name the entries of credentials to pull with, in order.
+	// credentialIDs name the entries of credentials to pull with, in order. Not set by
+	// this release.
 	CredentialIDs []string `json:"credentialIDs,omitempty"`
-	// refreshToken changes when the agent should verify the image at once.
+	// refreshToken changes when the agent should verify the image at once. Not set by this
+	// release.
 	RefreshToken *string `json:"refreshToken,omitempty"`
 }
 

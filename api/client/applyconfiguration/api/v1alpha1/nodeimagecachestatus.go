@@ -27,17 +27,18 @@ type NodeImageCacheStatusApplyConfiguration struct {
 	Platform *string `json:"platform,omitempty"`
 	// disk is the file system where the images are kept.
 	Disk *DiskStatusApplyConfiguration `json:"disk,omitempty"`
-	// registries says how the node's link to each registry is.
+	// registries says how the node's link to each registry is. Not set by this release.
 	Registries []RegistryStatusApplyConfiguration `json:"registries,omitempty"`
-	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured.
+	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured. Not
+	// set by this release.
 	UnpackBytesPerSecond *int64 `json:"unpackBytesPerSecond,omitempty"`
 	// bootID of the node, new at each boot.
 	BootID *string `json:"bootID,omitempty"`
 	// agentVersion is the version of the agent that wrote this status.
 	AgentVersion *string `json:"agentVersion,omitempty"`
-	// key is what credentials for this node are sealed to.
+	// key is what credentials for this node are sealed to. Not set by this release.
 	Key *NodeKeyApplyConfiguration `json:"key,omitempty"`
-	// conditions are Ready, and while they apply OfflineStartAtRisk and Degraded.
+	// conditions are Ready, and Degraded while it applies.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

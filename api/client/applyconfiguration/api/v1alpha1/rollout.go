@@ -12,7 +12,7 @@ import (
 // Rollout spreads a change over the fleet.
 type RolloutApplyConfiguration struct {
 	// maxConcurrentNodes is how many nodes may work on a change at the same time: a
-	// number from 1, or a percentage of the selected nodes such as "10%". Unreachable
+	// number from 1 to 1000000, or a percentage of the selected nodes such as "10%". Unreachable
 	// nodes and nodes without an agent do not count. Default: all.
 	MaxConcurrentNodes *intstr.IntOrString `json:"maxConcurrentNodes,omitempty"`
 	// maxFailurePercent stops the rollout when more than this share of the nodes that
