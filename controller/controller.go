@@ -50,6 +50,9 @@ type Options struct {
 	NodeWorkers int
 	// LookUpWorkers is how many images are looked up at a time; default 8.
 	LookUpWorkers int
+	// RelabelGrace is how long images stay on a node whose labels no longer match; 0 is
+	// no time.
+	RelabelGrace time.Duration
 }
 
 // Controller is the assembled controller. It is run once.
@@ -109,6 +112,7 @@ func (c *Controller) assemble() {
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
 		View:    c.view, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
+		Grace: c.options.RelabelGrace,
 	}
 	c.nodes = keyloop.New("nodes", func(ctx context.Context, name string) (time.Duration, error) {
 		c.noteReach(name)

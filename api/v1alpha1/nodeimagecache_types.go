@@ -104,6 +104,10 @@ type NodeImage struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Owners []string `json:"owners,omitempty"`
+	// leavesAt is set while no ImageCache selects the node for the image any more because
+	// the node's labels changed: when the image is removed, unless they change back.
+	// +optional
+	LeavesAt *metav1.Time `json:"leavesAt,omitempty"`
 	// credentialIDs name the entries of credentials to pull with, in order. Not set by
 	// this release.
 	// +optional

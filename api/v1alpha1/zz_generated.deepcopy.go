@@ -392,6 +392,10 @@ func (in *NodeImage) DeepCopyInto(out *NodeImage) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.LeavesAt != nil {
+		in, out := &in.LeavesAt, &out.LeavesAt
+		*out = (*in).DeepCopy()
+	}
 	if in.CredentialIDs != nil {
 		in, out := &in.CredentialIDs, &out.CredentialIDs
 		*out = make([]string, len(*in))

@@ -83,6 +83,7 @@ func run(ctx context.Context, c *config) error {
 	work := func(ctx context.Context) error {
 		ctl, err := controller.New(controller.Options{
 			Kube: kube, Edge: edge, Resolver: resolver, NodeWorkers: c.NodeWorkers, LookUpWorkers: c.LookUpWorkers,
+			RelabelGrace: c.RelabelGrace,
 		})
 		if err != nil {
 			return err

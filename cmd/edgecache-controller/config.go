@@ -22,6 +22,9 @@ type config struct {
 	NodeWorkers int `mapstructure:"nodeWorkers"`
 	// LookUpWorkers is how many images are looked up at a time; 1 to 64, default 8.
 	LookUpWorkers int `mapstructure:"lookUpWorkers"`
+	// RelabelGrace is how long images stay on a node whose labels no longer match; 0s to
+	// 720h, default 1h.
+	RelabelGrace time.Duration `mapstructure:"relabelGrace"`
 	// LeaderElect lets one of several replicas work at a time; default true.
 	LeaderElect bool `mapstructure:"leaderElect"`
 	// LeaseDuration, RenewDeadline and RetryPeriod time the election; default 15s, 10s
@@ -40,7 +43,7 @@ type config struct {
 func defaults() *config {
 	a := access.Default()
 	return &config{
-		KubeAPIQPS: 200, KubeAPIBurst: 400, NodeWorkers: 16, LookUpWorkers: 8,
+		KubeAPIQPS: 200, KubeAPIBurst: 400, NodeWorkers: 16, LookUpWorkers: 8, RelabelGrace: time.Hour,
 		LeaderElect: true, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
 		RegistryTimeout: a.Timeout, RegistryRequests: a.MaxRequestsPerHost,
 	}
@@ -52,6 +55,7 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.KubeAPIBurst, "kube-api-burst", c.KubeAPIBurst, "requests to the API server in a burst")
 	fs.IntVar(&c.NodeWorkers, "node-workers", c.NodeWorkers, "nodes written at a time, 1 to 256")
 	fs.IntVar(&c.LookUpWorkers, "look-up-workers", c.LookUpWorkers, "images looked up at a time, 1 to 64")
+	fs.DurationVar(&c.RelabelGrace, "relabel-grace", c.RelabelGrace, "time that images stay on a node whose labels no longer match, 0s to 720h")
 	fs.BoolVar(&c.LeaderElect, "leader-elect", c.LeaderElect, "let one of several replicas work at a time")
 	fs.DurationVar(&c.LeaseDuration, "lease-duration", c.LeaseDuration, "time after which another replica takes over")
 	fs.DurationVar(&c.RenewDeadline, "renew-deadline", c.RenewDeadline, "time after which a leader that cannot renew gives up")
@@ -74,6 +78,9 @@ func (c *config) Validate() field.ErrorList {
 	}
 	number("nodeWorkers", c.NodeWorkers, 1, 256)
 	number("lookUpWorkers", c.LookUpWorkers, 1, 64)
+	if c.RelabelGrace < 0 || c.RelabelGrace > 720*time.Hour {
+		errs = append(errs, field.Invalid(field.NewPath("relabelGrace"), c.RelabelGrace.String(), "must be from 0s to 720h"))
+	}
 	if c.KubeAPIQPS <= 0 {
 		errs = append(errs, field.Invalid(field.NewPath("kubeApiQps"), c.KubeAPIQPS, "must be greater than 0"))
 	}

@@ -176,6 +176,47 @@ func TestUnsupportedCountsAsSuspended(t *testing.T) {
 	}
 }
 
+func TestStrayed(t *testing.T) {
+	t.Parallel()
+	lisbon := func(ic *v1alpha1.ImageCache) *v1alpha1.ImageCache {
+		ic.Spec.CacheSpec[0].NodeSelector = map[string]v1alpha1.LabelValue{"site": "lisbon"}
+		return ic
+	}
+	node := func(site string) *corev1.Node {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"site": site}}}
+		n.Status.NodeInfo.OperatingSystem = "linux"
+		return n
+	}
+	app := ref(t, "app:v1")
+	v := NewView()
+	v.Put(imageCache("a", "app:v1"))
+	if v.Strayed("ns/a", app, node("porto")) {
+		t.Error("a node that is selected strayed")
+	}
+	edited := lisbon(imageCache("a", "app:v1"))
+	edited.Generation = 2
+	v.Put(edited)
+	if v.Strayed("ns/a", app, node("porto")) {
+		t.Error("an edit of the selectors counts as the node's doing")
+	}
+	again := edited.DeepCopy()
+	again.Generation, again.Spec.Priority = 3, 5
+	v.Put(again)
+	if !v.Strayed("ns/a", app, node("porto")) || v.Strayed("ns/a", ref(t, "db:v1"), node("porto")) {
+		t.Error("a node whose label changed did not stray, or strayed from what is not named")
+	}
+	restarted := NewView()
+	restarted.Put(again)
+	if !restarted.Strayed("ns/a", app, node("porto")) || restarted.Strayed("ns/gone", app, node("porto")) {
+		t.Error("who cannot tell does not keep the image, or keeps it for nobody")
+	}
+	again.DeletionTimestamp = new(metav1.Now())
+	restarted.Put(again)
+	if restarted.Strayed("ns/a", app, node("porto")) {
+		t.Error("a cache that is being deleted keeps an image")
+	}
+}
+
 func lease(name string, renewed time.Time) *coordinationv1.Lease {
 	l := &coordinationv1.Lease{}
 	l.Name = name

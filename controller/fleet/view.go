@@ -1,8 +1,10 @@
 package fleet
 
 import (
+	"slices"
 	"sync"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"edgecache.dev/api/imageref"
@@ -32,6 +34,7 @@ type Cache struct {
 	uid        string
 	generation int64
 	deleting   bool
+	before     *wish.Cache // as it stood before the last edit that was seen; may be nil
 }
 
 // NewView makes an empty view.
@@ -44,7 +47,8 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 	owner := wish.OwnerOf(ic)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if c := v.caches[owner]; c != nil && c.Shows(ic) {
+	last := v.caches[owner]
+	if last != nil && last.Shows(ic) {
 		return
 	}
 	deleting := ic.DeletionTimestamp != nil
@@ -58,6 +62,9 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 		Cache: compiled, Errs: errs, Unsupported: why,
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
+	}
+	if last != nil && last.uid == string(ic.UID) {
+		v.caches[owner].before = last.Cache
 	}
 	v.list = nil
 }
@@ -128,4 +135,15 @@ func (v *View) Naming(ref imageref.Reference) []wish.Owner {
 func (v *View) GaveUp(owner wish.Owner) bool {
 	c := v.Get(owner)
 	return c != nil && !c.LetsGo
+}
+
+// Strayed says whether an owner still names an image and no longer selects the node for
+// it, not by an edit of its own but because the node changed. Who cannot tell, such as a
+// controller that just started, takes it for the node: the image then stays longer.
+func (v *View) Strayed(owner wish.Owner, ref imageref.Reference, node *corev1.Node) bool {
+	c := v.Get(owner)
+	if c == nil || c.State() != v1alpha1.StateCached || !c.Names(ref) || slices.Contains(c.On(node), ref) {
+		return false
+	}
+	return c.before == nil || !slices.Contains(c.before.On(node), ref)
 }

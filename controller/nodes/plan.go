@@ -43,6 +43,10 @@ type planInput struct {
 	targets Targets
 	size    func(digest.Digest) int64
 	gaveUp  func(wish.Owner) bool
+	// strayed says whether the node no longer matches an owner that still names an image;
+	// such images leave after the grace.
+	strayed func(wish.Owner, imageref.Reference) bool
+	grace   time.Duration
 	now     time.Time
 }
 
@@ -51,11 +55,12 @@ func plan(in planInput) v1alpha1.NodeImageCacheSpec {
 	current := in.object.Spec
 	wished, _ := wish.Limit(in.wish, MaxImages)
 	images, complete := planImages(in, wished)
+	images = addLeaving(in, images)
 	spec := v1alpha1.NodeImageCacheSpec{
 		NodeUID:     current.NodeUID,
 		Images:      images,
 		Credentials: current.Credentials,
-		Remove:      planRemove(in),
+		Remove:      planRemove(in, images),
 	}
 	if spec.NodeUID == "" && complete && speaks(in.object, spec) {
 		spec.NodeUID = in.nodeUID
@@ -88,7 +93,6 @@ func planImages(in planInput, wished []wish.Image) (images []v1alpha1.NodeImage,
 			complete = false
 		}
 	}
-	slices.SortFunc(images, func(a, b v1alpha1.NodeImage) int { return cmp.Compare(a.Name, b.Name) })
 	return images, complete
 }
 
@@ -125,8 +129,49 @@ func keepImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha
 		return v1alpha1.NodeImage{}, false
 	}
 	entry := *before
-	entry.Owners = name(waiting, w.Holders)
+	entry.Owners, entry.LeavesAt = name(waiting, w.Holders), nil
 	return entry, true
+}
+
+// addLeaving keeps images of owners that the node no longer matches, until their grace is
+// over, as far as there is place.
+func addLeaving(in planInput, images []v1alpha1.NodeImage) []v1alpha1.NodeImage {
+	stays := byName(images)
+	for i := range in.object.Spec.Images {
+		if entry, ok := leaving(in, in.object.Spec.Images[i]); ok && stays[entry.Name] == nil && len(images) < MaxImages {
+			images = append(images, entry)
+		}
+	}
+	slices.SortFunc(images, func(a, b v1alpha1.NodeImage) int { return cmp.Compare(a.Name, b.Name) })
+	return images
+}
+
+func leaving(in planInput, entry v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) {
+	ref, err := imageref.Parse(entry.Name)
+	if err != nil {
+		return entry, false // not written by this version
+	}
+	entry.Owners = slices.DeleteFunc(slices.Clone(entry.Owners), func(o string) bool { return !in.strayed(wish.Owner(o), ref) })
+	if len(entry.Owners) == 0 {
+		return entry, false
+	}
+	if entry.LeavesAt == nil {
+		entry.LeavesAt = new(metav1.NewTime(in.now.Add(in.grace)).Rfc3339Copy())
+	}
+	return entry, in.now.Before(entry.LeavesAt.Time)
+}
+
+// nextLeave says how long it is until the next image leaves, 0 when none does.
+func nextLeave(spec *v1alpha1.NodeImageCacheSpec, now time.Time) time.Duration {
+	var next time.Duration
+	for i := range spec.Images {
+		if at := spec.Images[i].LeavesAt; at != nil {
+			if d := max(at.Sub(now), time.Millisecond); next == 0 || d < next {
+				next = d
+			}
+		}
+	}
+	return next
 }
 
 // name lists owners, at most maxOwners of them, holders before others.
@@ -180,8 +225,11 @@ func admitted(targets Targets, w *wish.Image) []wish.Owner {
 // planRemove keeps what is still to be removed and adds what is no longer wished. What
 // somebody may yet be found to have the right to is not removed, nor what found no place
 // among the images.
-func planRemove(in planInput) []v1alpha1.RemoveImage {
+func planRemove(in planInput, images []v1alpha1.NodeImage) []v1alpha1.RemoveImage {
 	wanted := wantedNames(in)
+	for i := range images {
+		wanted[images[i].Name] = true
+	}
 	var remove []v1alpha1.RemoveImage
 	for _, r := range in.object.Spec.Remove {
 		if !wanted[r.Name] && !gone(in.object, r) {

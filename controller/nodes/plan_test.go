@@ -50,6 +50,7 @@ func TestPlan(t *testing.T) {
 		wish    []wish.Image
 		targets known
 		gaveUp  []wish.Owner
+		strayed []wish.Owner
 		want    v1alpha1.NodeImageCacheSpec
 	}{
 		"a wished image with its digest and size": {
@@ -127,6 +128,22 @@ func TestPlan(t *testing.T) {
 			object: holding(entry(app, d1, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
 			want: removing(spec("uid"), app, d1, metav1.NewTime(now)),
 		},
+		"what a node strayed from leaves after the grace": {
+			object: holding(entry(app, d1, "ns/a", "ns/b")), gaveUp: []wish.Owner{"ns/a", "ns/b"}, strayed: []wish.Owner{"ns/a"},
+			want: spec("uid", leavingAt(entry(app, d1, "ns/a"), now.Add(time.Hour))),
+		},
+		"the grace is not begun again": {
+			object: holding(leavingAt(entry(app, d1, "ns/a"), now.Add(time.Minute))), gaveUp: []wish.Owner{"ns/a"}, strayed: []wish.Owner{"ns/a"},
+			want: spec("uid", leavingAt(entry(app, d1, "ns/a"), now.Add(time.Minute))),
+		},
+		"when the grace is over the image is removed": {
+			object: holding(leavingAt(entry(app, d1, "ns/a"), now)), gaveUp: []wish.Owner{"ns/a"}, strayed: []wish.Owner{"ns/a"},
+			want: removing(spec("uid"), app, d1, metav1.NewTime(now)),
+		},
+		"a node that matches again keeps the image": {
+			object: holding(leavingAt(entry(app, d1, "ns/a"), now.Add(time.Minute))), wish: wantsApp, targets: resolved,
+			want: spec("uid", entry(app, d1, "ns/a")),
+		},
 		"what a deleted owner left is let go": {
 			object: holding(entry(app, d1, "ns/a")),
 			want:   spec("uid"),
@@ -166,9 +183,11 @@ func TestPlan(t *testing.T) {
 			t.Parallel()
 			got := plan(planInput{
 				nodeUID: "uid", object: &tc.object, wish: tc.wish, targets: tc.targets,
-				size:   func(digest.Digest) int64 { return 100 },
-				gaveUp: func(o wish.Owner) bool { return slices.Contains(tc.gaveUp, o) },
-				now:    now,
+				size:    func(digest.Digest) int64 { return 100 },
+				gaveUp:  func(o wish.Owner) bool { return slices.Contains(tc.gaveUp, o) },
+				strayed: func(o wish.Owner, _ imageref.Reference) bool { return slices.Contains(tc.strayed, o) },
+				grace:   time.Hour,
+				now:     now,
 			})
 			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("spec (-want +got):\n%s", diff)
@@ -187,6 +206,7 @@ func TestPlanIsStable(t *testing.T) {
 		wish:    []wish.Image{wished("r.io/db:v1", "ns/a"), wished("r.io/app:v1", "ns/a", "ns/b"), wished("r.io/none:v1", "ns/a")},
 		size:    func(digest.Digest) int64 { return 100 },
 		gaveUp:  func(wish.Owner) bool { return true },
+		strayed: nobody,
 	}
 	first := plan(in)
 	in.object = &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Spec: first}
@@ -210,7 +230,7 @@ func TestTheLimitRemovesNothing(t *testing.T) {
 	object := holding(entry("r.io/low:v1", d1, "ns/low"))
 	got := plan(planInput{
 		nodeUID: "uid", object: &object, wish: images, targets: targets, now: now,
-		size: func(digest.Digest) int64 { return 100 }, gaveUp: func(wish.Owner) bool { return true },
+		size: func(digest.Digest) int64 { return 100 }, gaveUp: func(wish.Owner) bool { return true }, strayed: nobody,
 	})
 	if len(got.Images) != MaxImages || len(got.Remove) != 0 {
 		t.Errorf("%d images, removals %v", len(got.Images), got.Remove)
@@ -282,6 +302,27 @@ func TestSpecSize(t *testing.T) {
 	if len(got.Images) != MaxImages || len(b) > maxSpecBytes {
 		t.Errorf("%d images in %d bytes, want %d in at most %d", len(got.Images), len(b), MaxImages, maxSpecBytes)
 	}
+}
+
+func TestNextLeave(t *testing.T) {
+	t.Parallel()
+	s := spec("uid", entry("r.io/a:v1", d1), leavingAt(entry("r.io/b:v1", d1), now.Add(time.Hour)), leavingAt(entry("r.io/c:v1", d1), now.Add(time.Minute)))
+	if got := nextLeave(&s, now); got != time.Minute {
+		t.Errorf("next leave in %s, want 1m", got)
+	}
+	if got := nextLeave(&s, now.Add(2*time.Hour)); got != time.Millisecond {
+		t.Errorf("an overdue one leaves in %s, want at once", got)
+	}
+	if got := nextLeave(&v1alpha1.NodeImageCacheSpec{}, now); got != 0 {
+		t.Errorf("nothing leaves in %s", got)
+	}
+}
+
+func nobody(wish.Owner, imageref.Reference) bool { return false }
+
+func leavingAt(e v1alpha1.NodeImage, at time.Time) v1alpha1.NodeImage {
+	e.LeavesAt = new(metav1.NewTime(at))
+	return e
 }
 
 func digestOf(c byte) digest.Digest { return digest.Digest("sha256:" + strings.Repeat(string(c), 64)) }

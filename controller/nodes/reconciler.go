@@ -17,6 +17,7 @@ import (
 
 	typedv1alpha1 "edgecache.dev/api/client/clientset/versioned/typed/api/v1alpha1"
 	listers "edgecache.dev/api/client/listers/api/v1alpha1"
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/fleet"
@@ -63,10 +64,13 @@ type Reconciler struct {
 	Targets Targets
 	Sizes   Sizes
 	Clock   clock.PassiveClock
+	// Grace is how long images stay on a node whose labels no longer match.
+	Grace time.Duration
 }
 
 // Sync brings the NodeImageCache of one node in line with the node and the wishes for it.
-// It asks to be called again when the Lease of the node's agent runs out.
+// It asks to be called again when the Lease of the node's agent runs out or an image is to
+// leave.
 func (r *Reconciler) Sync(ctx context.Context, name string) (time.Duration, error) {
 	node, err := r.Nodes.Get(name)
 	if err != nil && !apierrors.IsNotFound(err) {
@@ -79,8 +83,20 @@ func (r *Reconciler) Sync(ctx context.Context, name string) (time.Duration, erro
 	if node == nil {
 		return 0, r.drop(ctx, object)
 	}
-	_, left := r.Leases.Fresh(name, r.Clock.Now())
-	return left, r.bring(ctx, node, object)
+	now := r.Clock.Now()
+	_, next := r.Leases.Fresh(name, now)
+	if object != nil {
+		next = earlier(next, nextLeave(&object.Spec, now))
+	}
+	return next, r.bring(ctx, node, object)
+}
+
+// earlier gives the shorter of two waits, 0 meaning none.
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 func (r *Reconciler) bring(ctx context.Context, node *corev1.Node, object *v1alpha1.NodeImageCache) error {
@@ -120,6 +136,8 @@ func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1al
 		targets: r.Targets,
 		size:    func(d digest.Digest) int64 { return r.Sizes.Size(d, platform) },
 		gaveUp:  r.View.GaveUp,
+		strayed: func(o wish.Owner, ref imageref.Reference) bool { return r.View.Strayed(o, ref, node) },
+		grace:   r.Grace,
 		now:     r.Clock.Now(),
 	})
 	if equality.Semantic.DeepEqual(spec, object.Spec) {

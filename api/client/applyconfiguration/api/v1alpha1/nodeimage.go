@@ -4,6 +4,7 @@ package v1alpha1
 
 import (
 	apiv1alpha1 "edgecache.dev/api/v1alpha1"
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // NodeImageApplyConfiguration represents a declarative configuration of the NodeImage type for use
@@ -27,6 +28,9 @@ type NodeImageApplyConfiguration struct {
 	// owners are the ImageCaches, as namespace/name, that ask for the image here. The
 	// list may be cut short to keep the object small.
 	Owners []string `json:"owners,omitempty"`
+	// leavesAt is set while no ImageCache selects the node for the image any more because
+	// the node's labels changed: when the image is removed, unless they change back.
+	LeavesAt *v1.Time `json:"leavesAt,omitempty"`
 	// credentialIDs name the entries of credentials to pull with, in order. Not set by
 	// this release.
 	CredentialIDs []string `json:"credentialIDs,omitempty"`
@@ -96,6 +100,14 @@ func (b *NodeImageApplyConfiguration) WithOwners(values ...string) *NodeImageApp
 	for i := range values {
 		b.Owners = append(b.Owners, values[i])
 	}
+	return b
+}
+
+// WithLeavesAt sets the LeavesAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LeavesAt field is set to the value of the last call.
+func (b *NodeImageApplyConfiguration) WithLeavesAt(value v1.Time) *NodeImageApplyConfiguration {
+	b.LeavesAt = &value
 	return b
 }
 
