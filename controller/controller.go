@@ -26,6 +26,7 @@ import (
 	"edgecache.dev/controller/keyloop"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
+	"edgecache.dev/controller/rollout"
 )
 
 const (
@@ -67,6 +68,7 @@ type Controller struct {
 	clock    *fleet.LeaseClock
 	reaches  *fleet.Reaches
 	table    *resolution.Table
+	gates    *rollout.Gates
 	contents *contents.Keeper
 
 	heard  []cache.InformerSynced // handlers that took in what was there at the start
@@ -104,6 +106,7 @@ func New(options Options) (*Controller, error) {
 func (c *Controller) assemble() {
 	edge := c.edge.Edgecache().V1alpha1()
 	objects := c.system.Edgecache().V1alpha1().NodeImageCaches()
+	c.gates = &rollout.Gates{View: c.view}
 	c.contents = &contents.Keeper{
 		Lister: edge.ImageContents().Lister(), Client: c.options.Edge.EdgecacheV1alpha1().ImageContents(), Clock: clock.RealClock{},
 	}
@@ -112,7 +115,7 @@ func (c *Controller) assemble() {
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
 		View:    c.view, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
-		Grace: c.options.RelabelGrace,
+		Gates: c.gates, Grace: c.options.RelabelGrace,
 	}
 	c.nodes = keyloop.New("nodes", func(ctx context.Context, name string) (time.Duration, error) {
 		c.noteReach(name)
@@ -126,7 +129,7 @@ func (c *Controller) assemble() {
 	each := &caches.Reconciler{
 		Caches: edge.ImageCaches().Lister(), Nodes: node.Nodes, Objects: node.Objects,
 		ObjectIndex: objects.Informer().GetIndexer(), Client: c.options.Edge.EdgecacheV1alpha1(),
-		View: c.view, Leases: c.clock, Table: c.table, Clock: clock.RealClock{},
+		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Clock: clock.RealClock{},
 		LookUp: c.looks.Add, Touch: c.nodes.Add,
 	}
 	c.caches = keyloop.New("caches", each.Sync)

@@ -46,6 +46,7 @@ const (
 	ReasonInconclusive     = "Inconclusive"     // the registry did not answer: tried again
 	ReasonAllPullable      = "AllPullable"      // every image was found
 	ReasonNotChecked       = "NotChecked"       // precheck is Off and nothing is resolved yet
+	ReasonTooManyFailures  = "TooManyFailures"  // the rollout stopped: spec.rollout.maxFailurePercent
 	ReasonUnsupported      = "Unsupported"      // the spec asks for what this release cannot do
 )
 

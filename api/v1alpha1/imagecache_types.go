@@ -253,18 +253,22 @@ const (
 	DeletionRemove DeletionPolicy = "Remove"
 )
 
-// Rollout spreads a change over the fleet.
+// Rollout spreads new images and new digests over the fleet. One node of each site (label
+// edgecache.dev/site, else topology.kubernetes.io/zone) goes first; the others of the site
+// follow when it succeeded or failed. Removals and changes of policy are not spread.
 type Rollout struct {
 	// maxConcurrentNodes is how many nodes may work on a change at the same time: a
-	// number from 1 to 1000000, or a percentage of the selected nodes such as "10%". Unreachable
-	// nodes and nodes without an agent do not count. Default: all.
+	// number from 1 to 1000000, or a percentage of the selected nodes such as "10%".
+	// Nodes that failed (they go on trying), unreachable nodes and nodes without an agent
+	// do not count; the latter two get their turn when they are back. Default: all.
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:XValidation:rule="type(self) == int ? self >= 1 && self <= 1000000 : self.matches('^(100|[1-9][0-9]?)%$')",message="maxConcurrentNodes must be a number from 1 to 1000000 or a percentage from \"1%\" to \"100%\""
 	MaxConcurrentNodes *intstr.IntOrString `json:"maxConcurrentNodes,omitempty"`
 
-	// maxFailurePercent stops the rollout when more than this share of the nodes that
-	// were tried failed: 0 to 100, default 100 (never stop).
+	// maxFailurePercent stops the rollout while more than this share of the reachable
+	// nodes that had their turn are failing: 0 to 100, default 100 (never stop). The
+	// condition Stalled says so.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=100

@@ -25,6 +25,7 @@ import (
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
+	"edgecache.dev/controller/rollout"
 )
 
 const (
@@ -46,6 +47,7 @@ type Reconciler struct {
 	View        *fleet.View
 	Leases      *fleet.LeaseClock
 	Table       *resolution.Table
+	Gates       *rollout.Gates
 	Clock       clock.PassiveClock
 	// LookUp asks for a key to be looked up.
 	LookUp func(resolution.Key)
@@ -76,6 +78,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	if apierrors.IsNotFound(err) {
 		r.rounds.forget(owner)
 		r.Table.Drop(owner)
+		r.Gates.Forget(owner)
 		r.touchOwned(owner)
 		return 0, nil
 	}
@@ -92,11 +95,16 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	now := r.Clock.Now()
 	round := r.rounds.of(ic, now)
 	r.lookUp(ic, view, round)
-	if wait := r.gathering(view, round, now); wait > 0 {
-		return wait, r.publish(ctx, ic, view, round)
+	f := r.facts(ic, view, round)
+	targets := r.targets(view)
+	members := r.tally(f, view, targets)
+	wait := r.gathering(view, round, now)
+	if wait == 0 {
+		f.rollout = r.roll(ic, view, members, targets)
+		r.touch(ic, view, round)
+		wait = round.due(now)
 	}
-	r.touch(ic, view, round)
-	return round.due(now), r.publish(ctx, ic, view, round)
+	return wait, r.publish(ctx, f, view)
 }
 
 // gathering says how long look-ups that are under way are waited for before nodes are told:
@@ -192,23 +200,30 @@ func (r *Reconciler) touchOwned(owner wish.Owner) {
 	}
 }
 
-// publish writes the status if it changed.
-func (r *Reconciler) publish(ctx context.Context, ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) error {
-	if ic.DeletionTimestamp != nil {
-		return nil
+// facts gathers what the status depends on, but for the nodes.
+func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) *facts {
+	f := &facts{
+		ic: ic, images: r.images(view), unsupported: view.Unsupported,
+		handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration,
 	}
-	f := facts{ic: ic, images: r.images(view), unsupported: view.Unsupported, handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration}
 	if !r.Table.Pending(view.Owner()) {
 		f.handled, f.observed = round.token, ic.Generation
 	}
-	r.tally(&f, view)
-	status := f.status()
-	if equality.Semantic.DeepEqual(status, ic.Status) {
+	return f
+}
+
+// publish writes the status if it changed.
+func (r *Reconciler) publish(ctx context.Context, f *facts, view *fleet.Cache) error {
+	if f.ic.DeletionTimestamp != nil {
 		return nil
 	}
-	changed := ic.DeepCopy()
+	status := f.status()
+	if equality.Semantic.DeepEqual(status, f.ic.Status) {
+		return nil
+	}
+	changed := f.ic.DeepCopy()
 	changed.Status = status
-	if _, err := r.Client.ImageCaches(ic.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
+	if _, err := r.Client.ImageCaches(f.ic.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("writing status of ImageCache %s: %w", view.Owner(), err)
 	}
 	return nil
@@ -232,19 +247,27 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 	return out
 }
 
-// tally counts the selected nodes.
-func (r *Reconciler) tally(f *facts, view *fleet.Cache) {
+// tally counts the selected nodes, and gives them as a rollout sees them if there is one.
+func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets) []rollout.Node {
 	far := holding(r.Table.Target)
 	if view.State() == v1alpha1.StatePurged {
 		far = purged(string(view.Owner()))
 	}
 	now := r.Clock.Now()
+	var members []rollout.Node
 	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
 	for _, n := range all {
-		if images := view.On(n); len(images) > 0 {
-			f.tally.count(r.member(n, images, now), far)
+		images := view.On(n)
+		if len(images) == 0 {
+			continue
+		}
+		m := r.member(n, images, now)
+		f.tally.count(m, far)
+		if view.Rollout {
+			members = append(members, r.rolloutNode(n, &m, far, view.Owner(), targets))
 		}
 	}
+	return members
 }
 
 func (r *Reconciler) member(n *corev1.Node, images []imageref.Reference, now time.Time) member {

@@ -12,6 +12,7 @@ import (
 
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/controller/rollout"
 )
 
 const (
@@ -36,6 +37,8 @@ type facts struct {
 	tally  tally
 	// unsupported says which parts of the spec this release cannot act on.
 	unsupported string
+	// rollout is how changes are spread, nil where they are not, or not yet.
+	rollout *rollout.Decision
 	// handled is the refresh token, observed the generation, whose images were all looked up.
 	handled  string
 	observed int64
@@ -232,7 +235,7 @@ func (i *image) describe() string {
 
 // reconciling is present while the controller or reachable nodes still work towards Ready.
 func (f *facts) reconciling(ready verdict) verdict {
-	idle := ready.status == metav1.ConditionTrue || f.unsupported != "" || f.state() == v1alpha1.StateSuspended
+	idle := ready.status == metav1.ConditionTrue || !f.stalled().absent || f.state() == v1alpha1.StateSuspended
 	return verdict{
 		kind: v1alpha1.ConditionReconciling, absent: idle,
 		status: metav1.ConditionTrue, reason: ready.reason, message: ready.message,
@@ -240,10 +243,18 @@ func (f *facts) reconciling(ready verdict) verdict {
 }
 
 func (f *facts) stalled() verdict {
-	return verdict{
-		kind: v1alpha1.ConditionStalled, absent: f.unsupported == "",
-		status: metav1.ConditionTrue, reason: v1alpha1.ReasonUnsupported, message: f.unsupported,
+	v := verdict{kind: v1alpha1.ConditionStalled, status: metav1.ConditionTrue}
+	switch d := f.rollout; {
+	case f.unsupported != "":
+		v.reason, v.message = v1alpha1.ReasonUnsupported, f.unsupported
+	case d != nil && d.Stopped:
+		v.reason = v1alpha1.ReasonTooManyFailures
+		v.message = fmt.Sprintf("the rollout stopped: of %d nodes that had their turn %d fail, %d wait. It goes on by itself when fewer fail, "+
+			"or when spec.rollout.maxFailurePercent is raised; newest failure: %s", d.Tried, d.Failed, d.Waits, f.newestFailure())
+	default:
+		v.absent = true
 	}
+	return v
 }
 
 // unresolvedReason says why some image has no digest yet, "" when all have one.
@@ -290,10 +301,14 @@ func (f *facts) sentence() string {
 		verb = "gave up all"
 	}
 	parts := []string{fmt.Sprintf("%d of %d nodes %s %d images", n.Ready, n.Selected, verb, len(f.images))}
+	var waits int32
+	if f.rollout != nil {
+		waits = int32(f.rollout.Waits)
+	}
 	for _, p := range []struct {
 		count int32
 		what  string
-	}{{n.Updating, "updating"}, {n.Failed, "failing"}, {n.Unreachable, "unreachable"}, {n.NoAgent, "without agent"}} {
+	}{{n.Updating, "updating"}, {waits, "of them waiting for their turn"}, {n.Failed, "failing"}, {n.Unreachable, "unreachable"}, {n.NoAgent, "without agent"}} {
 		if p.count > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.count, p.what))
 		}

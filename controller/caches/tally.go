@@ -11,6 +11,7 @@ import (
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/nodes"
+	"edgecache.dev/controller/rollout"
 )
 
 // maxFailures is how many failures a status lists; failureCount has the true number.
@@ -113,6 +114,40 @@ func newest(failures []v1alpha1.ImageFailure) []v1alpha1.ImageFailure {
 
 func compareTimes(a, b metav1.Time) int { return a.Compare(b.Time) }
 
+// told says whether a node's spec asks for the images at their targets.
+func told(object *v1alpha1.NodeImageCache, images []imageref.Reference, targets rollout.Targets) bool {
+	for _, ref := range images {
+		want, ok := targets[ref]
+		if !ok {
+			continue // nobody can be told yet
+		}
+		if i, found := entryOf(object, ref); !found || object.Spec.Images[i].Digest != want.String() {
+			return false
+		}
+	}
+	return true
+}
+
+// progress says how far a node that was let in is with the images that have targets.
+func (m *member) progress(far judge, targets rollout.Targets) rollout.Progress {
+	whole := done
+	for _, ref := range m.images {
+		if _, ok := targets[ref]; ok {
+			o, _ := far(m.object, ref)
+			whole = min(whole, o)
+		}
+	}
+	return map[outcome]rollout.Progress{failed: rollout.Failed, updating: rollout.Working, done: rollout.Done}[whole]
+}
+
+// entryOf finds an image in a node's spec, which is sorted by name.
+func entryOf(object *v1alpha1.NodeImageCache, ref imageref.Reference) (int, bool) {
+	if object == nil {
+		return 0, false
+	}
+	return slices.BinarySearchFunc(object.Spec.Images, ref.String(), func(i v1alpha1.NodeImage, n string) int { return cmp.Compare(i.Name, n) })
+}
+
 // holding judges whether nodes hold the images at their target digests.
 func holding(target func(imageref.Reference) digest.Digest) judge {
 	return func(object *v1alpha1.NodeImageCache, ref imageref.Reference) (outcome, *v1alpha1.NodeImageStatus) {
@@ -139,7 +174,7 @@ func crowdedOut(object *v1alpha1.NodeImageCache, ref imageref.Reference) bool {
 	if object == nil || len(object.Spec.Images) < nodes.MaxImages {
 		return false
 	}
-	_, found := slices.BinarySearchFunc(object.Spec.Images, ref.String(), func(i v1alpha1.NodeImage, n string) int { return cmp.Compare(i.Name, n) })
+	_, found := entryOf(object, ref)
 	return !found
 }
 

@@ -160,7 +160,7 @@ func TestUnsupportedCountsAsSuspended(t *testing.T) {
 	t.Parallel()
 	v := NewView()
 	ic := imageCache("a", "app:v1")
-	ic.Spec.Rollout = &v1alpha1.Rollout{}
+	ic.Spec.Resolve = v1alpha1.ResolveNode
 	v.Put(ic)
 	if got := v.Get("ns/a"); got.State() != v1alpha1.StateSuspended || got.Unsupported == "" || ic.Spec.State != "" {
 		t.Errorf("state %s, unsupported %q; the object itself has state %q", got.State(), got.Unsupported, ic.Spec.State)

@@ -30,6 +30,8 @@ type Cache struct {
 	// act on all of it. Such a cache counts as Suspended: acting on the rest would do what
 	// was not asked for.
 	Unsupported string
+	// Rollout says that nodes are let in to a change one by one.
+	Rollout bool
 
 	uid        string
 	generation int64
@@ -59,7 +61,7 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 	}
 	compiled, errs := wish.Compile(ic)
 	v.caches[owner] = &Cache{
-		Cache: compiled, Errs: errs, Unsupported: why,
+		Cache: compiled, Errs: errs, Unsupported: why, Rollout: ic.Spec.Rollout != nil,
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
 	}
@@ -76,11 +78,8 @@ func (c *Cache) Shows(ic *v1alpha1.ImageCache) bool {
 }
 
 func unsupported(ic *v1alpha1.ImageCache) string {
-	switch {
-	case ic.Spec.Resolve == v1alpha1.ResolveNode:
+	if ic.Spec.Resolve == v1alpha1.ResolveNode {
 		return "spec.resolve: Node is not supported by this release: set it to Controller"
-	case ic.Spec.Rollout != nil:
-		return "spec.rollout is not supported by this release: remove it to roll out to all nodes at once"
 	}
 	return ""
 }

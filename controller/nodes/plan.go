@@ -47,7 +47,9 @@ type planInput struct {
 	// such images leave after the grace.
 	strayed func(wish.Owner, imageref.Reference) bool
 	grace   time.Duration
-	now     time.Time
+	// holds says whether an owner's rollout does not let this node in to a digest yet.
+	holds func(wish.Owner, imageref.Reference, digest.Digest) bool
+	now   time.Time
 }
 
 // plan works out a node's spec.
@@ -106,6 +108,12 @@ func planImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha
 	if target == "" || len(owners) == 0 {
 		return v1alpha1.NodeImage{}, false
 	}
+	if w.Held == "" && waits(in, w.Ref, target, owners) {
+		if before == nil {
+			return v1alpha1.NodeImage{}, false
+		}
+		target = digest.Digest(before.Digest)
+	}
 	entry := v1alpha1.NodeImage{Name: w.Ref.String(), Digest: target.String(), Priority: w.Priority}
 	if w.Pin == v1alpha1.PinNever {
 		entry.Pin = v1alpha1.PinNever
@@ -119,6 +127,11 @@ func planImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha
 		entry.Size = in.size(target)
 	}
 	return entry, true
+}
+
+// waits says whether all owners hold a node back from a digest.
+func waits(in planInput, ref imageref.Reference, target digest.Digest, owners []wish.Owner) bool {
+	return !slices.ContainsFunc(owners, func(o wish.Owner) bool { return !in.holds(o, ref, target) })
 }
 
 // keepImage leaves an image that is there as it is while an owner of the wish may still be

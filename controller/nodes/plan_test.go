@@ -51,6 +51,7 @@ func TestPlan(t *testing.T) {
 		targets known
 		gaveUp  []wish.Owner
 		strayed []wish.Owner
+		holding []wish.Owner // in their rollouts
 		want    v1alpha1.NodeImageCacheSpec
 	}{
 		"a wished image with its digest and size": {
@@ -144,6 +145,18 @@ func TestPlan(t *testing.T) {
 			object: holding(leavingAt(entry(app, d1, "ns/a"), now.Add(time.Minute))), wish: wantsApp, targets: resolved,
 			want: spec("uid", entry(app, d1, "ns/a")),
 		},
+		"a rollout holds the old digest": {
+			object: holding(entry(app, d2, "ns/a")), wish: wantsApp, targets: resolved, holding: []wish.Owner{"ns/a"},
+			want: spec("uid", entry(app, d2, "ns/a")),
+		},
+		"a rollout holds what is new, and the wish is not complete": {
+			wish: wantsApp, targets: resolved, holding: []wish.Owner{"ns/a"},
+			want: spec(""),
+		},
+		"an owner that does not wait brings it": {
+			object: holding(entry(app, d2, "ns/a")), wish: []wish.Image{wished(app, "ns/a", "ns/b")}, targets: resolved, holding: []wish.Owner{"ns/a"},
+			want: spec("uid", entry(app, d1, "ns/a", "ns/b")),
+		},
 		"what a deleted owner left is let go": {
 			object: holding(entry(app, d1, "ns/a")),
 			want:   spec("uid"),
@@ -187,7 +200,10 @@ func TestPlan(t *testing.T) {
 				gaveUp:  func(o wish.Owner) bool { return slices.Contains(tc.gaveUp, o) },
 				strayed: func(o wish.Owner, _ imageref.Reference) bool { return slices.Contains(tc.strayed, o) },
 				grace:   time.Hour,
-				now:     now,
+				holds: func(o wish.Owner, _ imageref.Reference, _ digest.Digest) bool {
+					return slices.Contains(tc.holding, o)
+				},
+				now: now,
 			})
 			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("spec (-want +got):\n%s", diff)
@@ -206,7 +222,7 @@ func TestPlanIsStable(t *testing.T) {
 		wish:    []wish.Image{wished("r.io/db:v1", "ns/a"), wished("r.io/app:v1", "ns/a", "ns/b"), wished("r.io/none:v1", "ns/a")},
 		size:    func(digest.Digest) int64 { return 100 },
 		gaveUp:  func(wish.Owner) bool { return true },
-		strayed: nobody,
+		strayed: nobody, holds: noGate,
 	}
 	first := plan(in)
 	in.object = &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Spec: first}
@@ -230,7 +246,7 @@ func TestTheLimitRemovesNothing(t *testing.T) {
 	object := holding(entry("r.io/low:v1", d1, "ns/low"))
 	got := plan(planInput{
 		nodeUID: "uid", object: &object, wish: images, targets: targets, now: now,
-		size: func(digest.Digest) int64 { return 100 }, gaveUp: func(wish.Owner) bool { return true }, strayed: nobody,
+		size: func(digest.Digest) int64 { return 100 }, gaveUp: func(wish.Owner) bool { return true }, strayed: nobody, holds: noGate,
 	})
 	if len(got.Images) != MaxImages || len(got.Remove) != 0 {
 		t.Errorf("%d images, removals %v", len(got.Images), got.Remove)
@@ -293,7 +309,7 @@ func TestSpecSize(t *testing.T) {
 	}
 	got := plan(planInput{
 		nodeUID: "uid", object: &v1alpha1.NodeImageCache{}, wish: images, targets: targets,
-		size: func(digest.Digest) int64 { return 1 << 40 }, gaveUp: func(wish.Owner) bool { return false }, now: now,
+		size: func(digest.Digest) int64 { return 1 << 40 }, gaveUp: func(wish.Owner) bool { return false }, strayed: nobody, holds: noGate, now: now,
 	})
 	b, err := json.Marshal(got)
 	if err != nil {
@@ -317,6 +333,8 @@ func TestNextLeave(t *testing.T) {
 		t.Errorf("nothing leaves in %s", got)
 	}
 }
+
+func noGate(wish.Owner, imageref.Reference, digest.Digest) bool { return false }
 
 func nobody(wish.Owner, imageref.Reference) bool { return false }
 

@@ -54,6 +54,12 @@ type Sizes interface {
 	Size(d digest.Digest, platform string) int64
 }
 
+// Gates know which nodes may take part in a change.
+type Gates interface {
+	// Holds says whether an owner does not yet let a node in to a digest.
+	Holds(owner wish.Owner, node string, ref imageref.Reference, target digest.Digest) bool
+}
+
 // Reconciler writes the specs of NodeImageCaches. All fields are required.
 type Reconciler struct {
 	Nodes   corelisters.NodeLister
@@ -63,6 +69,7 @@ type Reconciler struct {
 	Leases  *fleet.LeaseClock
 	Targets Targets
 	Sizes   Sizes
+	Gates   Gates
 	Clock   clock.PassiveClock
 	// Grace is how long images stay on a node whose labels no longer match.
 	Grace time.Duration
@@ -138,7 +145,10 @@ func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1al
 		gaveUp:  r.View.GaveUp,
 		strayed: func(o wish.Owner, ref imageref.Reference) bool { return r.View.Strayed(o, ref, node) },
 		grace:   r.Grace,
-		now:     r.Clock.Now(),
+		holds: func(o wish.Owner, ref imageref.Reference, d digest.Digest) bool {
+			return r.Gates.Holds(o, node.Name, ref, d)
+		},
+		now: r.Clock.Now(),
 	})
 	if equality.Semantic.DeepEqual(spec, object.Spec) {
 		return nil

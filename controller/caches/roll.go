@@ -1,0 +1,52 @@
+package caches
+
+import (
+	"cmp"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/rollout"
+)
+
+// targets gives the digests of the images that the cache may have.
+func (r *Reconciler) targets(view *fleet.Cache) rollout.Targets {
+	targets := rollout.Targets{}
+	for _, ref := range view.References() {
+		if target, _ := r.Table.Known(ref, view.Owner()); target != "" {
+			targets[ref] = target
+		}
+	}
+	return targets
+}
+
+// rolloutNode is a selected node as a rollout sees it.
+func (r *Reconciler) rolloutNode(n *corev1.Node, m *member, far judge, owner wish.Owner, targets rollout.Targets) rollout.Node {
+	node := rollout.Node{
+		Name: n.Name, Site: cmp.Or(n.Labels[v1alpha1.LabelSite], n.Labels[corev1.LabelTopologyZone]),
+		Connected: m.reach == fleet.Connected,
+	}
+	switch {
+	case told(m.object, m.images, targets):
+		node.Progress = m.progress(far, targets)
+	case r.Gates.In(owner, targets, n.Name):
+		node.Progress = rollout.Working // its spec is about to be written
+	}
+	return node
+}
+
+// roll lets the next nodes in, if the cache spreads its changes.
+func (r *Reconciler) roll(ic *v1alpha1.ImageCache, view *fleet.Cache, members []rollout.Node, targets rollout.Targets) *rollout.Decision {
+	if !view.Rollout || view.State() != v1alpha1.StateCached {
+		r.Gates.Forget(view.Owner())
+		return nil
+	}
+	d := rollout.Decide(members, rollout.LimitsOf(ic.Spec.Rollout, len(members)))
+	r.Gates.Let(view.Owner(), targets, d.LetIn)
+	for _, name := range d.LetIn {
+		r.Touch(name)
+	}
+	return &d
+}
