@@ -12,8 +12,10 @@ LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(VERSION) -X k8s.i
 
 # RACE=-race runs tests, and the programs they start, with the race detector.
 RACE ?=
-# RUNTIME=containerd makes the demo and the lab use real containerd and kubelet (root, runc).
+# RUNTIME=containerd makes the demo use real containerd and kubelet (root, runc).
 RUNTIME ?= layout
+# PLATFORMS are what images are built for: make images PLATFORMS=linux/amd64
+PLATFORMS ?= linux/amd64,linux/arm64,linux/arm/v7
 # TESTFLAGS go to go test: make test TESTFLAGS='-run TestAPI -v'
 TESTFLAGS ?=
 
@@ -42,7 +44,7 @@ e2e: ## run the end-to-end tests on real containerd and kubelet (root, runc), or
 	go test $(RACE) -timeout 25m -count=1 $(TESTFLAGS) ./test/e2e
 
 bench: ## run the benchmarks and print the table of docs/benchmarks.md
-	go test -run '^$$' -bench . -benchmem ./api/... ./controller/... ./edgeagent/...
+	go test -run '^$$' -bench . -benchmem ./registrycheck/...
 	go run ./test/bench
 
 lint: ## golangci-lint, built from its module
@@ -72,7 +74,7 @@ generate: ## generate deep copies, clients, informers, apply configurations, CRD
 	$(TOOL) crd-ref-docs --log-level=ERROR --source-path=api/v1alpha1 --config=docs/crd-ref-docs.yaml --renderer=markdown --output-path=docs/api.md
 
 images: ## build multi-arch OCI images of the programs into dist/images, without Docker
-	go run ./internal/release images --version '$(VERSION)' --out dist/images
+	go run ./internal/release images --version '$(VERSION)' --platforms '$(PLATFORMS)' --out dist/images
 
 clean: ## remove what was built (the lab's programs too)
 	rm -rf bin dist .cache

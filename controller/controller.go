@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,11 +13,14 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"edgecache.dev/api/client/clientset/versioned"
+	"edgecache.dev/api/client/clientset/versioned/scheme"
 	"edgecache.dev/api/client/informers/externalversions"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
@@ -24,6 +28,8 @@ import (
 	"edgecache.dev/controller/contents"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/keyloop"
+	"edgecache.dev/controller/limits"
+	"edgecache.dev/controller/metrics"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
@@ -54,6 +60,10 @@ type Options struct {
 	// RelabelGrace is how long images stay on a node whose labels no longer match; 0 is
 	// no time.
 	RelabelGrace time.Duration
+	// Limits on what ImageCaches may ask for; default none.
+	Limits limits.Limits
+	// Metrics to count in; default ones that nobody sees.
+	Metrics *metrics.Metrics
 }
 
 // Controller is the assembled controller. It is run once.
@@ -64,6 +74,8 @@ type Controller struct {
 	edge    externalversions.SharedInformerFactory // of user-facing kinds
 	system  externalversions.SharedInformerFactory // of NodeImageCaches
 
+	events   record.EventBroadcaster
+	recorder record.EventRecorder
 	view     *fleet.View
 	clock    *fleet.LeaseClock
 	reaches  *fleet.Reaches
@@ -71,6 +83,7 @@ type Controller struct {
 	gates    *rollout.Gates
 	contents *contents.Keeper
 
+	primed atomic.Bool
 	heard  []cache.InformerSynced // handlers that took in what was there at the start
 	prime  func() error
 	caches *keyloop.Loop[cache.ObjectName]
@@ -86,15 +99,20 @@ func New(options Options) (*Controller, error) {
 	if options.LookUpWorkers <= 0 {
 		options.LookUpWorkers = 8
 	}
+	if options.Metrics == nil {
+		options.Metrics = metrics.New()
+	}
+	events := record.NewBroadcaster()
 	c := &Controller{
 		options: options,
-		kube:    informers.NewSharedInformerFactoryWithOptions(options.Kube, 0, informers.WithTransform(slim)),
+		events:  events, recorder: events.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "edgecache-controller"}),
+		kube: informers.NewSharedInformerFactoryWithOptions(options.Kube, 0, informers.WithTransform(slim)),
 		leases: informers.NewSharedInformerFactoryWithOptions(options.Kube, 0,
 			informers.WithNamespace(v1alpha1.SystemNamespace), informers.WithTransform(slim)),
 		edge: externalversions.NewSharedInformerFactoryWithOptions(options.Edge, 0, externalversions.WithTransform(slim)),
 		system: externalversions.NewSharedInformerFactoryWithOptions(options.Edge, 0,
 			externalversions.WithNamespace(v1alpha1.SystemNamespace), externalversions.WithTransform(slim)),
-		view:    fleet.NewView(),
+		view:    fleet.NewView(options.Limits),
 		clock:   fleet.NewLeaseClock(),
 		reaches: fleet.NewReaches(),
 		table:   resolution.NewTable(),
@@ -115,7 +133,7 @@ func (c *Controller) assemble() {
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
 		View:    c.view, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
-		Gates: c.gates, Grace: c.options.RelabelGrace,
+		Gates: c.gates, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
 	}
 	c.nodes = keyloop.New("nodes", func(ctx context.Context, name string) (time.Duration, error) {
 		c.noteReach(name)
@@ -124,13 +142,14 @@ func (c *Controller) assemble() {
 	looker := &resolution.Looker{
 		Table: c.table, Resolver: c.options.Resolver, Contents: c.contents, Secrets: secrets{c.options.Kube}, Clock: clock.RealClock{},
 		Changed: func(o wish.Owner) { c.caches.AddAfter(keyOf(o), gatherLookUps) },
+		Counted: c.options.Metrics.LookedUp,
 	}
 	c.looks = keyloop.New("lookups", looker.Sync)
 	each := &caches.Reconciler{
 		Caches: edge.ImageCaches().Lister(), Nodes: node.Nodes, Objects: node.Objects,
 		ObjectIndex: objects.Informer().GetIndexer(), Client: c.options.Edge.EdgecacheV1alpha1(),
 		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Clock: clock.RealClock{},
-		LookUp: c.looks.Add, Touch: c.nodes.Add,
+		LookUp: c.looks.Add, Touch: c.nodes.Add, Metrics: c.options.Metrics, Events: c.recorder,
 	}
 	c.caches = keyloop.New("caches", each.Sync)
 	c.prime = each.Prime
@@ -146,6 +165,8 @@ func (c *Controller) Run(ctx context.Context) error {
 		f.StartWithContext(ctx)
 		defer f.Shutdown()
 	}
+	c.events.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: c.options.Kube.CoreV1().Events("")})
+	defer c.events.Shutdown()
 	klog.FromContext(ctx).Info("Waiting for informers")
 	if !cache.WaitForNamedCacheSyncWithContext(ctx, c.heard...) {
 		return errors.New("informers did not sync before the end")
@@ -153,6 +174,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	if err := c.prime(); err != nil {
 		return err
 	}
+	c.primed.Store(true)
 	klog.FromContext(ctx).Info("Controller is working")
 	var wg sync.WaitGroup
 	wg.Go(func() { c.caches.Run(ctx, cacheWorkers) })
@@ -160,6 +182,14 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { c.looks.Run(ctx, c.options.LookUpWorkers) })
 	wg.Go(func() { c.sweep(ctx) })
 	wg.Wait()
+	return nil
+}
+
+// Ready says why the controller does not work yet, nil when it does.
+func (c *Controller) Ready() error {
+	if !c.primed.Load() {
+		return errors.New("waiting for the API server to list what is there")
+	}
 	return nil
 }
 

@@ -47,6 +47,7 @@ const (
 	ReasonAllPullable      = "AllPullable"      // every image was found
 	ReasonNotChecked       = "NotChecked"       // precheck is Off and nothing is resolved yet
 	ReasonTooManyFailures  = "TooManyFailures"  // the rollout stopped: spec.rollout.maxFailurePercent
+	ReasonNotAllowed       = "NotAllowed"       // a limit of the controller's settings refuses the spec
 	ReasonUnsupported      = "Unsupported"      // the spec asks for what this release cannot do
 )
 

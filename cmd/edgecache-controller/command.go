@@ -8,12 +8,16 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/component-base/metrics/legacyregistry"
+	_ "k8s.io/component-base/metrics/prometheus/restclient" // requests to the API server
+	_ "k8s.io/component-base/metrics/prometheus/workqueue"  // keys that wait
 	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 
 	"edgecache.dev/api/client/clientset/versioned"
 	"edgecache.dev/cmd/internal/program"
 	"edgecache.dev/controller"
+	"edgecache.dev/controller/metrics"
 	"edgecache.dev/registrycheck/access"
 	"edgecache.dev/registrycheck/resolve"
 )
@@ -29,8 +33,8 @@ Run it in the cluster under its service account, or anywhere with --kubeconfig.
 Any number of replicas may run; one works at a time (--leader-elect).
 
 Settings come from defaults, then the file given with --config, then environment
-variables (EDGECACHE_NODE_WORKERS=32), then flags. How registries are reached is
-set in the file:
+variables (EDGECACHE_NODE_WORKERS=32), then flags. How registries are reached, and
+what the ImageCaches of a namespace may ask for, is set in the file:
 
   registries:
   - hosts: ["registry.example:5000"]      # several hosts, and *.globs, are allowed
@@ -39,7 +43,11 @@ set in the file:
     plainHTTP: true
   - hosts: ["docker.io"]
     mirrors: ["https://mirror.example/docker"]
-    proxy: http://proxy.example:3128`
+    proxy: http://proxy.example:3128
+  limits:                                 # the first entry for a namespace counts
+  - namespaces: ["team-*"]
+    registries: ["registry.example:5000"] # where images may come from
+    maxPriority: 100`
 
 func newCommand() *cobra.Command {
 	c := defaults()
@@ -80,20 +88,35 @@ func run(ctx context.Context, c *config) error {
 		return fmt.Errorf("setting up registries: %w", err)
 	}
 	defer resolver.Close()
+	o := controller.Options{
+		Kube: kube, Edge: edge, Resolver: resolver, NodeWorkers: c.NodeWorkers, LookUpWorkers: c.LookUpWorkers,
+		RelabelGrace: c.RelabelGrace, Limits: c.Limits, Metrics: metrics.New(),
+	}
+	o.Metrics.Register(legacyregistry.MustRegister)
+	return serve(ctx, c, kube, o)
+}
+
+// serve works, and tells how it goes.
+func serve(ctx context.Context, c *config, kube kubernetes.Interface, o controller.Options) error {
+	d := newDuty()
+	endpoints := program.Endpoints{Address: c.ServeAddress, Profiling: c.Profiling, Health: d.health, Ready: d.ready}
+	stop, err := endpoints.Serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	work := func(ctx context.Context) error {
-		ctl, err := controller.New(controller.Options{
-			Kube: kube, Edge: edge, Resolver: resolver, NodeWorkers: c.NodeWorkers, LookUpWorkers: c.LookUpWorkers,
-			RelabelGrace: c.RelabelGrace,
-		})
+		ctl, err := controller.New(o)
 		if err != nil {
 			return err
 		}
+		d.work.Store(ctl)
 		return ctl.Run(ctx)
 	}
 	if !c.LeaderElect {
 		return work(ctx)
 	}
-	return lead(ctx, kube, c, work)
+	return lead(ctx, kube, c, d.election, work)
 }
 
 // clientConfig finds the API server: the given kubeconfig, else the pod's service account.

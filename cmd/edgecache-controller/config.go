@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"edgecache.dev/controller/limits"
 	"edgecache.dev/registrycheck/access"
 )
 
@@ -32,8 +33,15 @@ type config struct {
 	LeaseDuration time.Duration `mapstructure:"leaseDuration"`
 	RenewDeadline time.Duration `mapstructure:"renewDeadline"`
 	RetryPeriod   time.Duration `mapstructure:"retryPeriod"`
+	// ServeAddress is where /healthz, /readyz and /metrics are served by plain HTTP;
+	// default :8080, "" serves nothing.
+	ServeAddress string `mapstructure:"serveAddress"`
+	// Profiling adds /debug/pprof there; default false.
+	Profiling bool `mapstructure:"profiling"`
 	// Registries says how registries are reached; see access.Registry.
 	Registries []access.Registry `mapstructure:"registries"`
+	// Limits say what the ImageCaches of a namespace may ask for; see limits.Limit.
+	Limits limits.Limits `mapstructure:"limits"`
 	// RegistryTimeout bounds one look-up; 1s to 10m, default 30s.
 	RegistryTimeout time.Duration `mapstructure:"registryTimeout"`
 	// RegistryRequests bounds concurrent requests to one registry; 1 to 64, default 8.
@@ -45,6 +53,7 @@ func defaults() *config {
 	return &config{
 		KubeAPIQPS: 200, KubeAPIBurst: 400, NodeWorkers: 16, LookUpWorkers: 8, RelabelGrace: time.Hour,
 		LeaderElect: true, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
+		ServeAddress:    ":8080",
 		RegistryTimeout: a.Timeout, RegistryRequests: a.MaxRequestsPerHost,
 	}
 }
@@ -60,6 +69,8 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.LeaseDuration, "lease-duration", c.LeaseDuration, "time after which another replica takes over")
 	fs.DurationVar(&c.RenewDeadline, "renew-deadline", c.RenewDeadline, "time after which a leader that cannot renew gives up")
 	fs.DurationVar(&c.RetryPeriod, "retry-period", c.RetryPeriod, "time between tries to lead")
+	fs.StringVar(&c.ServeAddress, "serve-address", c.ServeAddress, `where /healthz, /readyz and /metrics are served by plain HTTP; "" serves nothing`)
+	fs.BoolVar(&c.Profiling, "profiling", c.Profiling, "serve /debug/pprof, too")
 	fs.DurationVar(&c.RegistryTimeout, "registry-timeout", c.RegistryTimeout, "time for one look-up of an image, 1s to 10m")
 	fs.IntVar(&c.RegistryRequests, "registry-requests", c.RegistryRequests, "concurrent requests to one registry, 1 to 64")
 }
@@ -92,5 +103,6 @@ func (c *config) Validate() field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("registryTimeout"), c.RegistryTimeout.String(), "must be from 1s to 10m"))
 	}
 	number("registryRequests", c.RegistryRequests, 1, 64)
+	errs = append(errs, c.Limits.Validate()...)
 	return append(errs, access.Settings{Registries: c.Registries}.Validate()...)
 }

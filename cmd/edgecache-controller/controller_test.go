@@ -1,10 +1,17 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+
+	"edgecache.dev/cmd/internal/settings"
+	"edgecache.dev/controller/limits"
 	"edgecache.dev/registrycheck/access"
 )
 
@@ -23,6 +30,8 @@ func TestValidate(t *testing.T) {
 			c.LeaseDuration, c.LeaderElect = c.RenewDeadline, false
 		}, ""},
 		"a short timeout":          {func(c *config) { c.RegistryTimeout = time.Millisecond }, "registryTimeout: Invalid value"},
+		"a limit for nobody":       {func(c *config) { c.Limits = limits.Limits{{}} }, "limits[0].namespaces: Required value"},
+		"a grace that is too long": {func(c *config) { c.RelabelGrace = 721 * time.Hour }, "relabelGrace: Invalid value"},
 		"a registry without hosts": {func(c *config) { c.Registries = []access.Registry{{PlainHTTP: true}} }, "registries[0].hosts: Required value"},
 		"a mirror without a scheme": {func(c *config) {
 			c.Registries = []access.Registry{{Hosts: []string{"r.example"}, Mirrors: []string{"m.example"}}}
@@ -38,5 +47,30 @@ func TestValidate(t *testing.T) {
 				t.Errorf("errors %v, want %q", errs, tc.want)
 			}
 		})
+	}
+}
+
+func TestTheFileIsRead(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "controller.yaml")
+	const text = `
+relabelGrace: 2h
+limits:
+- namespaces: ["team-*"]
+  registries: ["registry.example:5000"]
+  maxPriority: 100
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := defaults()
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	c.addFlags(flags)
+	if err := settings.Load(settings.Sources{File: file, EnvPrefix: "EDGECACHE_TEST", Flags: flags}, c); err != nil {
+		t.Fatal(err)
+	}
+	want := limits.Limits{{Namespaces: []string{"team-*"}, Registries: []string{"registry.example:5000"}, MaxPriority: new(int32(100))}}
+	if diff := cmp.Diff(want, c.Limits); diff != "" || c.RelabelGrace != 2*time.Hour {
+		t.Errorf("grace %s, limits (-want +got):\n%s", c.RelabelGrace, diff)
 	}
 }

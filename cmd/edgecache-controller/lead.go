@@ -26,7 +26,7 @@ var errLost = errors.New("lost the lead: the lease could not be renewed in time"
 
 // lead works while this replica leads. The lead is given up only when the work has ended,
 // so that two replicas never work at the same time.
-func lead(ctx context.Context, kube kubernetes.Interface, c *config, work func(context.Context) error) error {
+func lead(ctx context.Context, kube kubernetes.Interface, c *config, health *leaderelection.HealthzAdaptor, work func(context.Context) error) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("finding host name: %w", err)
@@ -44,6 +44,7 @@ func lead(ctx context.Context, kube kubernetes.Interface, c *config, work func(c
 		LeaseDuration: c.LeaseDuration, RenewDeadline: c.RenewDeadline, RetryPeriod: c.RetryPeriod,
 		ReleaseOnCancel: true,
 		Name:            lockName,
+		WatchDog:        health,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: t.run,
 			OnStoppedLeading: func() { klog.FromContext(ctx).Info("Not leading") },

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/clock"
 
 	typedv1alpha1 "edgecache.dev/api/client/clientset/versioned/typed/api/v1alpha1"
@@ -37,6 +38,12 @@ const (
 	refreshJitter = 0.1
 )
 
+// Metrics show how far the nodes of ImageCaches are.
+type Metrics interface {
+	CacheNodes(wish.Owner, v1alpha1.NodeCounts)
+	ForgetCache(wish.Owner)
+}
+
 // Reconciler looks after ImageCaches. All exported fields are required.
 type Reconciler struct {
 	Caches      listers.ImageCacheLister
@@ -53,6 +60,10 @@ type Reconciler struct {
 	LookUp func(resolution.Key)
 	// Touch asks for a node's spec to be worked out again.
 	Touch func(node string)
+	// Metrics show the counts of nodes.
+	Metrics Metrics
+	// Events tells users of transitions.
+	Events record.EventRecorder
 
 	rounds rounds
 }
@@ -79,6 +90,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 		r.rounds.forget(owner)
 		r.Table.Drop(owner)
 		r.Gates.Forget(owner)
+		r.Metrics.ForgetCache(owner)
 		r.touchOwned(owner)
 		return 0, nil
 	}
@@ -98,6 +110,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	f := r.facts(ic, view, round)
 	targets := r.targets(view)
 	members := r.tally(f, view, targets)
+	r.Metrics.CacheNodes(owner, f.tally.nodes)
 	wait := r.gathering(view, round, now)
 	if wait == 0 {
 		f.rollout = r.roll(ic, view, members, targets)
@@ -203,7 +216,7 @@ func (r *Reconciler) touchOwned(owner wish.Owner) {
 // facts gathers what the status depends on, but for the nodes.
 func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) *facts {
 	f := &facts{
-		ic: ic, images: r.images(view), unsupported: view.Unsupported,
+		ic: ic, images: r.images(view), refusal: view.Refusal,
 		handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration,
 	}
 	if !r.Table.Pending(view.Owner()) {
@@ -225,6 +238,9 @@ func (r *Reconciler) publish(ctx context.Context, f *facts, view *fleet.Cache) e
 	changed.Status = status
 	if _, err := r.Client.ImageCaches(f.ic.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("writing status of ImageCache %s: %w", view.Owner(), err)
+	}
+	for _, t := range transitions(f.ic.Status.Conditions, status.Conditions) {
+		r.Events.Event(f.ic, t.kind, t.reason, t.message)
 	}
 	return nil
 }

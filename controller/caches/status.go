@@ -12,6 +12,7 @@ import (
 
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/rollout"
 )
 
@@ -35,8 +36,8 @@ type facts struct {
 	ic     *v1alpha1.ImageCache
 	images []image // sorted by name
 	tally  tally
-	// unsupported says which parts of the spec this release cannot act on.
-	unsupported string
+	// refusal says why the cache is not served, if it is not.
+	refusal fleet.Refusal
 	// rollout is how changes are spread, nil where they are not, or not yet.
 	rollout *rollout.Decision
 	// handled is the refresh token, observed the generation, whose images were all looked up.
@@ -134,8 +135,8 @@ func (f *facts) ready() verdict {
 	n := &f.tally.nodes
 	unresolved := f.unresolvedReason()
 	switch {
-	case f.unsupported != "":
-		v.reason, v.message = v1alpha1.ReasonUnsupported, f.unsupported
+	case f.refusal.Reason != "":
+		v.reason, v.message = f.refusal.Reason, f.refusal.Message
 	case f.state() == v1alpha1.StatePurged:
 		return f.readyPurged(v)
 	case n.Selected == 0:
@@ -152,7 +153,7 @@ func (f *facts) ready() verdict {
 	default:
 		v.status, v.reason = metav1.ConditionTrue, v1alpha1.ReasonAllCached
 	}
-	if f.state() == v1alpha1.StateSuspended && f.unsupported == "" {
+	if f.state() == v1alpha1.StateSuspended && f.refusal.Reason == "" {
 		v.reason = v1alpha1.ReasonSuspended
 		v.message = "suspended, nodes keep what they have: " + v.message
 	}
@@ -245,8 +246,8 @@ func (f *facts) reconciling(ready verdict) verdict {
 func (f *facts) stalled() verdict {
 	v := verdict{kind: v1alpha1.ConditionStalled, status: metav1.ConditionTrue}
 	switch d := f.rollout; {
-	case f.unsupported != "":
-		v.reason, v.message = v1alpha1.ReasonUnsupported, f.unsupported
+	case f.refusal.Reason != "":
+		v.reason, v.message = f.refusal.Reason, f.refusal.Message
 	case d != nil && d.Stopped:
 		v.reason = v1alpha1.ReasonTooManyFailures
 		v.message = fmt.Sprintf("the rollout stopped: of %d nodes that had their turn %d fail, %d wait. It goes on by itself when fewer fail, "+

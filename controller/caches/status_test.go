@@ -115,7 +115,7 @@ func TestPullable(t *testing.T) {
 func TestUnsupported(t *testing.T) {
 	t.Parallel()
 	f := factsOf("CC")
-	f.unsupported = "spec.resolve: Node: set it to Controller"
+	f.refusal = fleet.Refusal{Reason: v1alpha1.ReasonUnsupported, Message: "spec.resolve: Node: set it to Controller"}
 	s := f.status()
 	if got := conditions(s); got != "False/Unsupported True/AllCached -" {
 		t.Errorf("conditions = %q", got)

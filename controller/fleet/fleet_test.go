@@ -14,6 +14,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/limits"
 )
 
 func TestReachOf(t *testing.T) {
@@ -95,7 +96,7 @@ func TestLeaseClock(t *testing.T) {
 
 func TestView(t *testing.T) {
 	t.Parallel()
-	v := NewView()
+	v := NewView(limits.Limits{})
 	a, b := imageCache("a", "app:v1", "db:v1"), imageCache("b", "app:v1")
 	v.Put(a)
 	v.Put(b)
@@ -141,7 +142,7 @@ func TestGaveUp(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := NewView()
+			v := NewView(limits.Limits{})
 			ic := imageCache("a", "app:v1")
 			v.Put(ic.DeepCopy())
 			tc.edit(ic)
@@ -151,19 +152,19 @@ func TestGaveUp(t *testing.T) {
 			}
 		})
 	}
-	if NewView().GaveUp("ns/gone") {
+	if NewView(limits.Limits{}).GaveUp("ns/gone") {
 		t.Error("a cache that is gone gives nothing up")
 	}
 }
 
-func TestUnsupportedCountsAsSuspended(t *testing.T) {
+func TestWhatIsRefusedCountsAsSuspended(t *testing.T) {
 	t.Parallel()
-	v := NewView()
+	v := NewView(limits.Limits{})
 	ic := imageCache("a", "app:v1")
 	ic.Spec.Resolve = v1alpha1.ResolveNode
 	v.Put(ic)
-	if got := v.Get("ns/a"); got.State() != v1alpha1.StateSuspended || got.Unsupported == "" || ic.Spec.State != "" {
-		t.Errorf("state %s, unsupported %q; the object itself has state %q", got.State(), got.Unsupported, ic.Spec.State)
+	if got := v.Get("ns/a"); got.State() != v1alpha1.StateSuspended || got.Refusal.Reason != v1alpha1.ReasonUnsupported || ic.Spec.State != "" {
+		t.Errorf("state %s, refusal %v; the object itself has state %q", got.State(), got.Refusal, ic.Spec.State)
 	}
 	purged := ic.DeepCopy()
 	purged.Generation, purged.Spec.State = 2, v1alpha1.StatePurged
@@ -188,7 +189,7 @@ func TestStrayed(t *testing.T) {
 		return n
 	}
 	app := ref(t, "app:v1")
-	v := NewView()
+	v := NewView(limits.Limits{})
 	v.Put(imageCache("a", "app:v1"))
 	if v.Strayed("ns/a", app, node("porto")) {
 		t.Error("a node that is selected strayed")
@@ -205,7 +206,7 @@ func TestStrayed(t *testing.T) {
 	if !v.Strayed("ns/a", app, node("porto")) || v.Strayed("ns/a", ref(t, "db:v1"), node("porto")) {
 		t.Error("a node whose label changed did not stray, or strayed from what is not named")
 	}
-	restarted := NewView()
+	restarted := NewView(limits.Limits{})
 	restarted.Put(again)
 	if !restarted.Strayed("ns/a", app, node("porto")) || restarted.Strayed("ns/gone", app, node("porto")) {
 		t.Error("who cannot tell does not keep the image, or keeps it for nobody")

@@ -14,6 +14,8 @@ import (
 
 // View holds every ImageCache, prepared for matching.
 type View struct {
+	limits Limits
+
 	mu     sync.RWMutex
 	caches map[wish.Owner]*Cache // guarded by mu; values are immutable
 	list   []*wish.Cache         // guarded by mu; rebuilt when nil, never changed in place
@@ -26,10 +28,10 @@ type Cache struct {
 	Errs field.ErrorList
 	// LetsGo says that the cache is being deleted and its images stay on the nodes.
 	LetsGo bool
-	// Unsupported says which part of the spec this release cannot act on, "" when it can
-	// act on all of it. Such a cache counts as Suspended: acting on the rest would do what
-	// was not asked for.
-	Unsupported string
+	// Refusal says why nothing is done for the cache; its zero value that it is served. A
+	// refused cache counts as Suspended: acting on a part of its spec would do what was not
+	// asked for, and what nodes have is not taken from them.
+	Refusal Refusal
 	// Rollout says that nodes are let in to a change one by one.
 	Rollout bool
 
@@ -39,9 +41,17 @@ type Cache struct {
 	before     *wish.Cache // as it stood before the last edit that was seen; may be nil
 }
 
+// Refusal is why an ImageCache is not served.
+type Refusal struct{ Reason, Message string }
+
+// Limits say which rule of the controller's settings an ImageCache breaks, "" for none.
+type Limits interface {
+	Refusal(ic *v1alpha1.ImageCache) string
+}
+
 // NewView makes an empty view.
-func NewView() *View {
-	return &View{caches: map[wish.Owner]*Cache{}}
+func NewView(limits Limits) *View {
+	return &View{limits: limits, caches: map[wish.Owner]*Cache{}}
 }
 
 // Put takes in an ImageCache as it stands now.
@@ -54,14 +64,14 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 		return
 	}
 	deleting := ic.DeletionTimestamp != nil
-	why := unsupported(ic)
-	if why != "" && ic.Spec.State != v1alpha1.StatePurged {
+	refusal := v.refuse(ic)
+	if refusal.Reason != "" && ic.Spec.State != v1alpha1.StatePurged {
 		ic = ic.DeepCopy()
 		ic.Spec.State = v1alpha1.StateSuspended
 	}
 	compiled, errs := wish.Compile(ic)
 	v.caches[owner] = &Cache{
-		Cache: compiled, Errs: errs, Unsupported: why, Rollout: ic.Spec.Rollout != nil,
+		Cache: compiled, Errs: errs, Refusal: refusal, Rollout: ic.Spec.Rollout != nil,
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
 	}
@@ -77,11 +87,14 @@ func (c *Cache) Shows(ic *v1alpha1.ImageCache) bool {
 	return c.uid == string(ic.UID) && c.generation == ic.Generation && c.deleting == (ic.DeletionTimestamp != nil)
 }
 
-func unsupported(ic *v1alpha1.ImageCache) string {
+func (v *View) refuse(ic *v1alpha1.ImageCache) Refusal {
 	if ic.Spec.Resolve == v1alpha1.ResolveNode {
-		return "spec.resolve: Node is not supported by this release: set it to Controller"
+		return Refusal{v1alpha1.ReasonUnsupported, "spec.resolve: Node is not supported by this release: set it to Controller"}
 	}
-	return ""
+	if rule := v.limits.Refusal(ic); rule != "" {
+		return Refusal{v1alpha1.ReasonNotAllowed, rule}
+	}
+	return Refusal{}
 }
 
 // Delete drops an ImageCache.

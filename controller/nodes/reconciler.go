@@ -73,6 +73,8 @@ type Reconciler struct {
 	Clock   clock.PassiveClock
 	// Grace is how long images stay on a node whose labels no longer match.
 	Grace time.Duration
+	// Wrote is told of each write: create, update or delete.
+	Wrote func(verb string)
 }
 
 // Sync brings the NodeImageCache of one node in line with the node and the wishes for it.
@@ -131,6 +133,7 @@ func (r *Reconciler) create(ctx context.Context, node *corev1.Node) error {
 	if _, err := r.Client.Create(ctx, object, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("creating NodeImageCache %s: %w", node.Name, err)
 	}
+	r.Wrote("create")
 	return nil
 }
 
@@ -158,6 +161,7 @@ func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1al
 	if _, err := r.Client.Update(ctx, changed, metav1.UpdateOptions{}); err != nil {
 		return fmt.Errorf("writing spec of NodeImageCache %s: %w", node.Name, err)
 	}
+	r.Wrote("update")
 	klog.FromContext(ctx).V(2).Info("Wrote wish", "node", node.Name, "images", len(spec.Images), "remove", len(spec.Remove))
 	return nil
 }
@@ -172,6 +176,7 @@ func (r *Reconciler) drop(ctx context.Context, object *v1alpha1.NodeImageCache) 
 	if err != nil && !apierrors.IsNotFound(err) {
 		return fmt.Errorf("deleting NodeImageCache %s of a node that is gone: %w", object.Name, err)
 	}
+	r.Wrote("delete")
 	return nil
 }
 

@@ -57,6 +57,8 @@ type Looker struct {
 	Clock    clock.PassiveClock
 	// Changed is told of the owners whose status may have changed.
 	Changed func(wish.Owner)
+	// Counted is told of each look-up's outcome.
+	Counted func(v1alpha1.Verdict)
 }
 
 // Sync looks a key up if that was asked for, and says when to try again.
@@ -74,6 +76,7 @@ func (l *Looker) Sync(ctx context.Context, key Key) (time.Duration, error) {
 		var found digest.Digest
 		found, err = l.look(ctx, key.Ref, q, secrets.chain)
 		if err == nil {
+			l.Counted(v1alpha1.VerdictPullable)
 			l.tell(l.Table.accept(key, q, found, metav1.NewTime(now).Rfc3339Copy()))
 			return 0, nil
 		}
@@ -95,6 +98,7 @@ func (l *Looker) refuse(ctx context.Context, key Key, q question, secrets pullSe
 		check, retryAfter = refusal.Check(), refusal.RetryAfter
 		check.Message = strings.Join(append([]string{check.Message}, secrets.troubles...), "; ")
 	}
+	l.Counted(check.Verdict)
 	check.Time = metav1.NewTime(now).Rfc3339Copy()
 	failures, owners := l.Table.refuse(key, q.asked, check, now.Add(retryAfter))
 	l.tell(owners)

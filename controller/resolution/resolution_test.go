@@ -48,6 +48,7 @@ func newWorld(t *testing.T) *world {
 		Table: w.table, Resolver: w, Contents: w, Secrets: w,
 		Clock:   clocktesting.NewFakePassiveClock(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)),
 		Changed: func(o wish.Owner) { w.changed = append(w.changed, o) },
+		Counted: func(v1alpha1.Verdict) {},
 	}
 	return w
 }

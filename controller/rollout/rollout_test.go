@@ -15,6 +15,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/limits"
 )
 
 // fleetOf reads nodes in words: "site/letters", one letter per node: w waiting, k working,
@@ -117,7 +118,7 @@ func TestLimitsOf(t *testing.T) {
 
 func TestGates(t *testing.T) {
 	t.Parallel()
-	view := fleet.NewView()
+	view := fleet.NewView(limits.Limits{})
 	ic := &v1alpha1.ImageCache{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a", UID: "u", Generation: 1}}
 	ic.Spec.CacheSpec = []v1alpha1.CacheSpecImages{{Images: []v1alpha1.ImageReference{"r.io/app:v1"}}}
 	view.Put(ic)

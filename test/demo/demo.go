@@ -31,7 +31,7 @@ const (
 	posSize, visionSize = 8 << 20, 24 << 20
 	walk, crawl         = 6 << 20, 1 << 20
 	// patience bounds each wait.
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 )
 
 // demo is the cluster and what is shown of it.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -24,7 +25,7 @@ func (d *demo) startPod(ctx context.Context) error {
 	pods := d.lab.Client().CoreV1().Pods("default")
 	if err := d.await(ctx, "the pod is accepted", func() (bool, error) {
 		_, err := pods.Create(ctx, pod, metav1.CreateOptions{})
-		return err == nil, err
+		return err == nil || apierrors.IsAlreadyExists(err), err
 	}); err != nil {
 		return err
 	}

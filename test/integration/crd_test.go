@@ -224,10 +224,13 @@ func (k kubectl) must(t *testing.T, args ...string) string {
 	return out
 }
 
-// eventually waits for up to a minute until a condition holds.
+// patience bounds each wait: how long a machine may be busy with other tests.
+const patience = 5 * time.Minute
+
+// eventually waits until a condition holds.
 func eventually(t *testing.T, what string, holds func() error) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(patience)
 	for {
 		err := holds()
 		if err == nil {

@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -130,7 +131,7 @@ func TestLifecycle(t *testing.T) {
 	if err := w.agents[three.Name()].Stop(process.Grace); err != nil {
 		t.Fatal(err)
 	}
-	w.kubectl.must(t, "delete", "imagecache", "pos", "--timeout=30s")
+	w.kubectl.must(t, "delete", "imagecache", "pos", "--timeout=5m")
 	w.expectNames(one, extra)
 	w.expectNames(two, extra)
 	if len(w.names(three)) != 6 {
@@ -270,33 +271,70 @@ func TestNothingToDoNobodyWrites(t *testing.T) {
 	w.apply("other", listing([]string{pos.Name}, "refreshInterval: 0s"))
 	w.untilReady("pos", 3)
 	w.untilReady("other", 3)
-	time.Sleep(3 * time.Second) // what is under way arrives
-	before := w.writes()
-	asked := len(w.lab.Registry().Requests())
-	time.Sleep(25 * time.Second)
-	if after := w.writes(); fmt.Sprint(before) != fmt.Sprint(after) {
+	before, began := w.settled(), time.Now()
+	asked := w.untilAsked(len(w.lab.Registry().Requests()), 2)
+	if after := w.settled(); !maps.Equal(before, after) {
 		t.Errorf("writes before %v, after %v", before, after)
 	}
-	if n := len(w.lab.Registry().Requests()) - asked; n < 1 || n > 4 {
-		t.Errorf("%d requests to the registry in 25 s at a refresh interval of 10 s, want one small one each", n)
+	if most := int(time.Since(began)/(10*time.Second)) + 2; asked > most {
+		t.Errorf("%d requests to the registry in %s at a refresh interval of 10 s, want one small one each", asked, time.Since(began))
 	}
 
 	t.Log("nor when controller and agents start anew")
-	restart := []*process.Process{w.controller}
-	for _, a := range w.agents {
-		restart = append(restart, a)
+	w.restartAll()
+	after := w.settled()
+	// An agent tells once who it is.
+	if told := after[agentsWrite] - before[agentsWrite]; told > len(w.agents) {
+		t.Errorf("%d agents wrote %d times when they started", len(w.agents), told)
 	}
-	for _, p := range restart {
-		if err := errors.Join(p.Kill(), p.Restart()); err != nil {
-			t.Fatal(err)
+	delete(after, agentsWrite)
+	delete(before, agentsWrite)
+	if !maps.Equal(before, after) {
+		t.Errorf("writes before the restart %v, after it %v", before, after)
+	}
+}
+
+// agentsWrite is what writes counts an agent's report as.
+const agentsWrite = "PATCH nodeimagecaches/status"
+
+// untilAsked waits until the registry has had n requests more than before, and gives how
+// many more.
+func (w *world) untilAsked(before, n int) (more int) {
+	w.Helper()
+	eventually(w.T, fmt.Sprintf("the registry is asked %d times", n), func() error {
+		if more = len(w.lab.Registry().Requests()) - before; more < n {
+			return fmt.Errorf("%d times", more)
+		}
+		return nil
+	})
+	return more
+}
+
+// restartAll kills and starts all programs and waits until each has worked: the controller
+// has looked up what it refreshes, the agents have renewed their Leases.
+func (w *world) restartAll() {
+	w.Helper()
+	all := append(slices.Collect(maps.Values(w.agents)), w.controller)
+	for _, p := range all {
+		if err := p.Kill(); err != nil {
+			w.Fatal(err)
 		}
 	}
-	time.Sleep(8 * time.Second)
-	after := w.writes()
-	delete(after, "PATCH nodeimagecaches/status") // an agent tells once who it is
-	delete(before, "PATCH nodeimagecaches/status")
-	if fmt.Sprint(before) != fmt.Sprint(after) {
-		t.Errorf("writes before the restart %v, after it %v", before, after)
+	began, asked := time.Now(), len(w.lab.Registry().Requests())
+	for _, p := range all {
+		if err := p.Restart(); err != nil {
+			w.Fatal(err)
+		}
+	}
+	w.untilAsked(asked, 1)
+	for name := range w.agents {
+		eventually(w.T, "the agent of "+name+" renews its Lease", func() error {
+			lease, err := w.lab.Client().CoordinationV1().Leases(v1alpha1.SystemNamespace).Get(w.Context(), name, metav1.GetOptions{})
+			if err == nil && lease.Spec.RenewTime.Time.Before(began) {
+				err = fmt.Errorf("renewed at %s", lease.Spec.RenewTime)
+			}
+			return err
+		})
 	}
 }
 

@@ -6,13 +6,19 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/opencontainers/go-digest"
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent/runtime/runtimetest"
+	"edgecache.dev/test/lab/node"
+	"edgecache.dev/test/lab/process"
 	"edgecache.dev/test/lab/registry"
 	"edgecache.dev/test/product"
 )
@@ -22,11 +28,12 @@ import (
 func TestKilledInTheMiddle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
-	const size = 6 << 20
+	const size = 16 << 20 // far more than comes until the last kill
 	pos := w.push("retail/pos:v1", size, 1)
 	layer := w.layerOf(size, 1)
 	w.slow(1 << 20)
 	w.apply("pos", listing([]string{pos.Name}))
+	var cuts []cut
 	for _, least := range []int64{1 << 20, 3 << 20, 5 << 20} {
 		eventually(t, fmt.Sprintf("%d bytes were served", 2*least), func() error {
 			if n := w.lab.Registry().Requests().Blobs().BlobBytes(); n < 2*least {
@@ -42,6 +49,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 		if err := w.controller.Kill(); err != nil {
 			t.Fatal(err)
 		}
+		cuts = append(cuts, w.cut(layer))
 		for _, a := range w.agents {
 			if err := a.Restart(); err != nil {
 				t.Fatal(err)
@@ -56,7 +64,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	for _, n := range w.lab.Nodes() {
 		w.expectNames(n, pos)
 	}
-	w.expectNoRepeats(layer, 2, size)
+	w.expectNoRepeats(layer, cuts, size)
 }
 
 // layerOf gives the digest of the layer of an image that push made.
@@ -80,22 +88,64 @@ func (w *world) slow(bytesPerSecond int64) {
 	}
 }
 
-// inFlight bounds what a killed process can have been sent and not have written: a chunk
-// of the agent's, and what the kernel holds for a connection that is slowed down.
-const inFlight = 128 << 10
+// cut is what there was of a blob when all agents were killed.
+type cut struct {
+	requests int     // how many the registry had had
+	stored   []int64 // bytes on the nodes' disks, in ascending order
+}
 
-// expectNoRepeats holds each request for a blob to begin where the node's copy ended.
-func (w *world) expectNoRepeats(blob string, nodes int, size int64) {
+func (w *world) cut(blob string) cut {
 	w.Helper()
-	spans := w.lab.Registry().Requests().Spans(blob)
-	var served int64
-	for _, s := range spans {
-		served += s.End - s.Start
+	c := cut{requests: len(w.lab.Registry().Requests())}
+	for _, n := range w.lab.Nodes() {
+		c.stored = append(c.stored, w.stored(n, digest.Digest(blob)))
 	}
-	w.Logf("%d requests served %d bytes of a layer of %d to %d nodes: %.4f x", len(spans), served, size, nodes, float64(served)/float64(int64(nodes)*size))
-	if extra := served - int64(nodes)*size; extra > int64(len(spans))*inFlight {
-		w.Errorf("%d bytes were fetched again, by %v", extra, spans)
+	slices.Sort(c.stored)
+	return c
+}
+
+// stored gives how many bytes of a blob are on a node's disk.
+func (w *world) stored(n *node.Node, blob digest.Digest) int64 {
+	w.Helper()
+	store, err := local.NewStore(product.LayoutDir(n))
+	if err != nil {
+		w.Fatal(err)
 	}
+	if info, err := store.Info(w.Context(), blob); err == nil {
+		return info.Size
+	}
+	return runtimetest.Written(w.T, store, blob)
+}
+
+// expectNoRepeats holds the requests for a blob to begin where the nodes' copies ended when
+// the agents were killed. Nodes share an address here: between two kills there is one
+// request from each, and the one that begins first is compared with the smallest copy.
+func (w *world) expectNoRepeats(blob string, cuts []cut, size int64) {
+	w.Helper()
+	log := w.lab.Registry().Requests()
+	for i, c := range cuts {
+		end := len(log)
+		if i+1 < len(cuts) {
+			end = cuts[i+1].requests
+		}
+		var starts []int64
+		for _, s := range log[c.requests:end].Spans(blob) {
+			starts = append(starts, s.Start)
+		}
+		slices.Sort(starts)
+		for j, start := range starts {
+			least := c.stored[0]
+			if len(starts) <= len(c.stored) {
+				least = c.stored[j]
+			}
+			if start < least {
+				w.Errorf("after kill %d requests began at %v, the nodes had %v", i+1, starts, c.stored)
+			}
+		}
+		w.Logf("after kill %d requests began at %v, the nodes had %v", i+1, starts, c.stored)
+	}
+	nodes, spans := len(cuts[0].stored), log.Spans(blob)
+	w.Logf("%d requests served a layer of %d bytes to %d nodes, %d bytes twice", len(spans), size, nodes, log.Repeated(blob)-int64(nodes-1)*size)
 	if len(spans) <= nodes {
 		w.Errorf("%d requests for %d nodes: nothing was interrupted", len(spans), nodes)
 	}
@@ -238,16 +288,23 @@ func TestTwoControllers(t *testing.T) {
 	if err := w.controller.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	quick := []string{"--leader-elect=true", "--lease-duration=3s", "--renew-deadline=2s", "--retry-period=500ms"}
-	first, err := w.product.Controller(t.Context(), "first", quick...)
+	// Logs each try for the lead that is refused.
+	elect := []string{"--leader-elect=true", "-v=4"}
+	const refused, working = "Failed to acquire lease", "Controller is working"
+	first, err := w.product.Controller(t.Context(), "first", elect...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pos := w.push("retail/pos:v1", 1<<20, 1)
 	w.apply("pos", listing([]string{pos.Name}))
 	w.untilReady("pos", 1)
-	if _, err := w.product.Controller(t.Context(), "second", quick...); err != nil {
+	second, err := w.product.Controller(t.Context(), "second", elect...)
+	if err != nil {
 		t.Fatal(err)
+	}
+	w.untilLogged(second, refused, 2)
+	if n := w.logged(second, working); n != 0 {
+		t.Error("the second controller works beside the first")
 	}
 	if err := first.Kill(); err != nil {
 		t.Fatal(err)
@@ -256,14 +313,25 @@ func TestTwoControllers(t *testing.T) {
 	w.apply("pos", listing([]string{pos.Name, extra.Name}))
 	w.untilReady("pos", 1)
 	w.expectNames(w.lab.Nodes()[0], pos, extra)
+	before := w.logged(first, refused)
 	if err := first.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * time.Second)
-	b, err := os.ReadFile(first.Log())
-	if err != nil || strings.Count(string(b), "Controller is working") != 1 {
-		t.Errorf("the first controller works beside the second (%v):\n%s", err, b)
+	w.untilLogged(first, refused, before+2)
+	if w.logged(first, working) != 1 || w.logged(second, working) != 1 {
+		t.Error("the first controller works beside the second")
 	}
+}
+
+// untilLogged waits until a text is n times in a program's log.
+func (w *world) untilLogged(p *process.Process, text string, n int) {
+	w.Helper()
+	eventually(w.T, fmt.Sprintf("%s logs %q", p.Name(), text), func() error {
+		if got := w.logged(p, text); got < n {
+			return fmt.Errorf("%d times, want %d", got, n)
+		}
+		return nil
+	})
 }
 
 // TestDamagedStore: an agent whose memory is damaged is made whole from the runtime and

@@ -132,7 +132,10 @@ func (w *world) until(name, what string, holds func(*v1alpha1.ImageCache) bool) 
 	w.Helper()
 	var last *v1alpha1.ImageCache
 	eventually(w.T, name+" "+what, func() error {
-		last = w.cache(name)
+		var err error
+		if last, err = w.client.EdgecacheV1alpha1().ImageCaches("default").Get(w.Context(), name, metav1.GetOptions{}); err != nil {
+			return err
+		}
 		if last.Status.ObservedGeneration == last.Generation && holds(last) {
 			return nil
 		}
@@ -222,6 +225,33 @@ func (w *world) writes() map[string]int {
 		}
 	}
 	return counts
+}
+
+// settled gives the writes so far when no more come: two readings are the same.
+func (w *world) settled() map[string]int {
+	w.Helper()
+	last := w.writes()
+	eventually(w.T, "no more is written", func() error {
+		time.Sleep(3 * time.Second)
+		now := w.writes()
+		if maps.Equal(last, now) {
+			return nil
+		}
+		err := fmt.Errorf("writes %v, then %v", last, now)
+		last = now
+		return err
+	})
+	return last
+}
+
+// logged counts the lines of a program's log, over all of its starts, that contain a text.
+func (w *world) logged(p *process.Process, text string) int {
+	w.Helper()
+	b, err := os.ReadFile(p.Log())
+	if err != nil {
+		w.Fatal(err)
+	}
+	return strings.Count(string(b), text)
 }
 
 func label(line, name string) string {

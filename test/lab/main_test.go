@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ const (
 	// upTimeout is enough for a lab to come up on a machine that is busy with other tests.
 	upTimeout = 4 * time.Minute
 	// goneTimeout is how long the kernel and the janitor may take to clear a killed lab away.
-	goneTimeout = time.Minute
+	goneTimeout = 3 * time.Minute
 )
 
 // output collects what a command prints while it runs.
@@ -62,7 +63,7 @@ func upAs(t *testing.T, user *syscall.Credential, args ...string) *lab {
 	tools, err := toolchain.Here(os.Stderr)
 	must(t, err)
 	// The command finds everything built: to build takes long, and another user cannot.
-	must(t, tools.Lab(t.Context(), "etcd", "registry", "kube-apiserver", "kubectl"))
+	must(t, tools.Lab(t.Context(), layoutBinaries()...))
 	must(t, product.Build(t.Context(), tools, false))
 	path, err := tools.LabCommand(t.Context())
 	must(t, err)
@@ -76,6 +77,8 @@ func upAs(t *testing.T, user *syscall.Credential, args ...string) *lab {
 		l.Env = append(l.Env, goCaches(t)...)
 	} else {
 		l.Args = append(l.Args, "--edgecache=false") // it asks the go command whether its programs are up to date
+		l.Dir = checkoutForAll(t, tools)
+		l.Path = filepath.Join(l.Dir, ".cache", "bin", "lab")
 	}
 	l.Stdout, l.Stderr, l.SysProcAttr = l.out, l.out, &syscall.SysProcAttr{Credential: user}
 	if user != nil {
@@ -90,6 +93,44 @@ func upAs(t *testing.T, user *syscall.Credential, args ...string) *lab {
 		must(t, os.RemoveAll(tmp))
 	})
 	return l
+}
+
+func layoutBinaries() []string { return []string{"etcd", "registry", "kube-apiserver", "kubectl"} }
+
+// checkoutForAll makes a folder that the lab takes for this checkout, with all that it needs built, for users who cannot
+// read the checkout itself.
+func checkoutForAll(t *testing.T, tools *toolchain.Toolchain) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "lab") //nolint:usetesting // the folders above t.TempDir are for this user alone
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	must(t, os.Chmod(dir, 0o755))
+	const binaries = "test/lab/binaries"
+	files := []string{"go.mod", binaries + "/go.mod", binaries + "/go.sum", ".cache/bin/lab"}
+	for _, name := range layoutBinaries() {
+		files = append(files, ".cache/bin/"+name, ".cache/bin/."+name+".stamp")
+	}
+	for _, file := range files {
+		to := filepath.Join(dir, file)
+		must(t, os.MkdirAll(filepath.Dir(to), 0o755))
+		must(t, copyFile(filepath.Join(tools.Root(), file), to))
+	}
+	return dir
+}
+
+// copyFile copies a file, with the rights to read and run it for all.
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // goCaches makes a command with another home folder use the go command's caches of this one.
@@ -238,15 +279,7 @@ func TestALayoutLabNeedsNoPrivileges(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("this user has none, so the other tests show it")
 	}
-	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
-	root, err := filepath.Abs("../..")
-	must(t, err)
-	look := exec.Command("/bin/ls", filepath.Join(root, ".cache", "bin"))
-	look.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
-	if err := look.Run(); err != nil {
-		t.Skipf("another user cannot read this checkout: %v", err)
-	}
-	l := upAs(t, nobody, "--nodes", "1")
+	l := upAs(t, &syscall.Credential{Uid: 65534, Gid: 65534}, "--nodes", "1")
 	l.await(t, "^C removes everything")
 	ids := l.ids(t)
 	must(t, l.Process.Kill())
@@ -277,7 +310,7 @@ func TestAKilledContainerdLabLeavesNothing(t *testing.T) {
 // awaitContainers waits until the lab's machine runs containers, which shows in its control groups.
 func awaitContainers(t *testing.T, id string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), upTimeout)
 	defer cancel()
 	for {
 		groups, err := filepath.Glob("/sys/fs/cgroup/*/edgecache-lab-" + id + "/node-1/k8s.io/*")

@@ -32,42 +32,54 @@ const Version = "v0.0.0-lab"
 
 // Product is edgecache in a lab.
 type Product struct {
-	lab *cluster.Cluster
+	lab      *cluster.Cluster
+	programs programs
+	tokens   *tokens
 
 	mu          sync.Mutex
 	controllers []*process.Process // guarded by mu
 }
 
-// Install creates the namespace, the CRDs and the rights, and builds the programs.
-func Install(ctx context.Context, lab *cluster.Cluster) (*Product, error) {
+// Prepare creates the namespace, the CRDs, the policies and the rights.
+func Prepare(ctx context.Context, lab *cluster.Cluster) error {
 	root := lab.Tools().Root()
 	cp := lab.ControlPlane()
 	if err := cp.InstallCRDs(ctx, filepath.Join(root, CRDs)); err != nil {
-		return nil, err
+		return err
 	}
 	namespace := "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + v1alpha1.SystemNamespace + "}\n"
 	if _, err := cp.Apply(ctx, []byte(namespace)); err != nil {
-		return nil, fmt.Errorf("making namespace: %w", err)
+		return fmt.Errorf("making namespace: %w", err)
 	}
-	for _, file := range []string{"controller/rbac.yaml", "edgeagent/rbac.yaml"} {
+	// The policies first: without them the agents' role is one for the whole fleet.
+	for _, file := range []string{"edgeagent/admission.yaml", "edgeagent/flowcontrol.yaml", "controller/rbac.yaml", "edgeagent/rbac.yaml"} {
 		if _, err := cp.ApplyFile(ctx, filepath.Join(root, file)); err != nil {
-			return nil, err
-		}
-	}
-	if err := Build(ctx, lab.Tools(), toolchain.RaceEnabled); err != nil {
-		return nil, err
-	}
-	return &Product{lab: lab}, nil
-}
-
-// Build builds the programs, so that starting them does not wait for it.
-func Build(ctx context.Context, tools *toolchain.Toolchain, race bool) error {
-	for _, name := range []string{"edgecache-controller", "edgecache-agent"} {
-		if _, err := build(ctx, tools, name, race); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// Install prepares the cluster and builds the programs.
+func Install(ctx context.Context, lab *cluster.Cluster) (*Product, error) {
+	if err := Prepare(ctx, lab); err != nil {
+		return nil, err
+	}
+	built, err := build(ctx, lab.Tools(), toolchain.RaceEnabled)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := keepTokens(ctx, lab.ControlPlane().Admin())
+	if err != nil {
+		return nil, err
+	}
+	return &Product{lab: lab, programs: built, tokens: tokens}, nil
+}
+
+// Build builds the programs, so that installing them does not wait for it.
+func Build(ctx context.Context, tools *toolchain.Toolchain, race bool) error {
+	_, err := build(ctx, tools, race)
+	return err
 }
 
 // Run installs edgecache and starts the controller and an agent on each node.
@@ -87,19 +99,22 @@ func Run(ctx context.Context, lab *cluster.Cluster, agentArgs ...string) (*Produ
 	return p, nil
 }
 
-func build(ctx context.Context, tools *toolchain.Toolchain, name string, race bool) (string, error) {
-	return tools.Product(ctx, name, toolchain.Build{
-		Ldflags: "-X k8s.io/component-base/version.gitVersion=" + Version, Race: race,
-	})
+// programs are the paths of the built ones. Kept, as each question to the go command whether they are up to date waits for
+// whoever builds.
+type programs struct{ controller, agent string }
+
+func build(ctx context.Context, tools *toolchain.Toolchain, race bool) (p programs, err error) {
+	how := toolchain.Build{Ldflags: "-X k8s.io/component-base/version.gitVersion=" + Version, Race: race}
+	if p.controller, err = tools.Product(ctx, "edgecache-controller", how); err != nil {
+		return p, err
+	}
+	p.agent, err = tools.Product(ctx, "edgecache-agent", how)
+	return p, err
 }
 
 // Controller starts the controller. It reaches the lab's registry by plain HTTP. It works
 // without election unless args say otherwise: a leader that loses its API server ends.
-func (p *Product) Controller(ctx context.Context, name string, args ...string) (*process.Process, error) {
-	path, err := build(ctx, p.lab.Tools(), "edgecache-controller", toolchain.RaceEnabled)
-	if err != nil {
-		return nil, err
-	}
+func (p *Product) Controller(_ context.Context, name string, args ...string) (*process.Process, error) {
 	kubeconfig, err := p.kubeconfig("edgecache-controller")
 	if err != nil {
 		return nil, err
@@ -110,8 +125,8 @@ func (p *Product) Controller(ctx context.Context, name string, args ...string) (
 	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("writing settings of %s: %w", name, err)
 	}
-	argv := append([]string{path, "--kubeconfig", kubeconfig, "--config", settings, "-v=2",
-		"--leader-elect=false"}, args...)
+	argv := append([]string{p.programs.controller, "--kubeconfig", kubeconfig, "--config", settings, "-v=2",
+		"--leader-elect=false", "--serve-address="}, args...)
 	proc, err := process.Start(process.Host{}, process.Command{Name: name, Argv: argv, Log: filepath.Join(p.lab.LogDir(), name+".log")})
 	if err != nil {
 		return nil, err
@@ -122,8 +137,10 @@ func (p *Product) Controller(ctx context.Context, name string, args ...string) (
 	return proc, nil
 }
 
-// Close ends the controllers. Agents end with their nodes.
+// Close ends the controllers and the care for the agents' tokens. Agents end with their
+// nodes.
 func (p *Product) Close() error {
+	p.tokens.close()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var err error
@@ -135,11 +152,7 @@ func (p *Product) Close() error {
 
 // Agent starts the agent of a node, with the driver that suits the lab's runtime.
 func (p *Product) Agent(ctx context.Context, n *node.Node, args ...string) (*process.Process, error) {
-	path, err := build(ctx, p.lab.Tools(), "edgecache-agent", toolchain.RaceEnabled)
-	if err != nil {
-		return nil, err
-	}
-	kubeconfig, err := p.kubeconfig("edgecache-agent")
+	kubeconfig, err := p.agentKubeconfig(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +160,7 @@ func (p *Product) Agent(ctx context.Context, n *node.Node, args ...string) (*pro
 	if err != nil {
 		return nil, err
 	}
-	argv := append([]string{path, "run", "--node-name", n.Name(), "--kubeconfig", kubeconfig,
+	argv := append([]string{p.programs.agent, "run", "--node-name", n.Name(), "--kubeconfig", kubeconfig,
 		"--state-dir", StateDir(n), "--hosts-dirs", hosts, "--runtime", string(p.lab.Runtime()), "-v=2"}, p.runtimeArgs(n)...)
 	return n.Run("agent", append(argv, args...))
 }

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// removeTimeout bounds the wait for a group to become empty: the kernel takes a moment to let ended processes go.
-	removeTimeout = 10 * time.Second
+	// removeTimeout bounds the wait for a group to become empty: the kernel takes a moment to let ended processes go, and
+	// more on a busy machine.
+	removeTimeout = 2 * time.Minute
 	removePoll    = 20 * time.Millisecond
 )
 

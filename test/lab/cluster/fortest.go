@@ -8,13 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"edgecache.dev/test/lab/omit"
 	"edgecache.dev/test/lab/process"
 )
 
 const (
-	// RequireEnv names the variable that, set to 1, makes a test fail that would be left out for lack of privileges or
-	// programs: where everything should be there, leaving out is a failure.
-	RequireEnv = "EDGECACHE_REQUIRE_E2E"
 	// LogsEnv names the variable with a folder where the logs of tests' labs are kept, one folder per test.
 	LogsEnv = "EDGECACHE_LAB_LOGS"
 	// testTail is how many lines of each log a failing test prints.
@@ -47,20 +45,14 @@ func ForTest(tb testing.TB, o Options) *Cluster {
 	return c
 }
 
-// RequireRuntime skips the test, with the reason, if nodes of runtime r cannot run on this machine, or lets it fail if
-// EDGECACHE_REQUIRE_E2E is 1.
+// RequireRuntime leaves the test out, with the reason, if nodes of runtime r cannot run on this machine. See package omit.
 func RequireRuntime(tb testing.TB, r Runtime) {
 	tb.Helper()
 	if r != Containerd {
 		return
 	}
-	err := Probe().Err()
-	switch {
-	case err == nil:
-	case os.Getenv(RequireEnv) == "1":
-		tb.Fatalf("%v (and %s=1 forbids to leave the test out)", err, RequireEnv)
-	default:
-		tb.Skip(err)
+	if err := Probe().Err(); err != nil {
+		omit.Test(tb, "%v", err)
 	}
 }
 

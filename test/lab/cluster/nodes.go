@@ -21,7 +21,7 @@ import (
 const (
 	// awaitTimeout bounds the wait for a node's readiness, either way: the controller manager needs up to a minute to lose
 	// patience with a silent node.
-	awaitTimeout = 3 * time.Minute
+	awaitTimeout = 5 * time.Minute
 	awaitPoll    = 100 * time.Millisecond
 )
 

@@ -64,7 +64,7 @@ func TestNothingIsLeftAfterAPanic(t *testing.T) {
 // awaitNothing waits until the kernel and the janitor have cleared a lab away.
 func awaitNothing(t *testing.T, tmp, dir, lab string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		found, err := leftover.Of(dir, lab)
 		must(t, err)
 		entries, err := filepath.Glob(filepath.Join(tmp, "*", "*.lab"))

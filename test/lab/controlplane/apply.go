@@ -27,7 +27,7 @@ import (
 const FieldManager = "edgecache-lab"
 
 // establishTimeout bounds the wait for one CustomResourceDefinition.
-const establishTimeout = time.Minute
+const establishTimeout = 3 * time.Minute
 
 // Apply applies every document of a YAML manifest by server-side apply, in order, as an administrator, and returns the
 // objects as the server answered them. A namespaced object without a namespace goes to "default".

@@ -142,7 +142,7 @@ spec: {policyName: no-blue, validationActions: [Deny]}
 		t.Errorf("an object without namespace went to %q", got)
 	}
 	blue := []byte(strings.Replace(manifest, "colour: red", "colour: blue", 1))
-	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
 		_, err := c.Apply(ctx, blue)
 		return err != nil && strings.Contains(err.Error(), "no-blue") && strings.Contains(err.Error(), "ConfigMap in-retail"), nil
 	})
@@ -228,7 +228,7 @@ func TestControllersAndScheduler(t *testing.T) {
 	o.Scheduler = &Scheduler{Config: "profiles: [{schedulerName: default-scheduler}, {schedulerName: another}]"}
 	c := startOne(t, o)
 	client := clientFor(t, c.Admin())
-	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
 		_, err := client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, nil
 	})
@@ -242,7 +242,7 @@ func TestControllersAndScheduler(t *testing.T) {
 	if _, err := client.CoreV1().Pods("default").Create(t.Context(), pod, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, time.Minute, true, func(ctx context.Context) (bool, error) {
+	err = wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 3*time.Minute, true, func(ctx context.Context) (bool, error) {
 		pod, err := client.CoreV1().Pods("default").Get(ctx, "homeless", metav1.GetOptions{})
 		return err == nil && len(pod.Status.Conditions) > 0 && pod.Status.Conditions[0].Reason == corev1.PodReasonUnschedulable, nil
 	})

@@ -15,7 +15,7 @@ import (
 )
 
 // probeTimeout bounds one question to a starting server.
-const probeTimeout = 5 * time.Second
+const probeTimeout = 20 * time.Second
 
 // Ready returns nil when the API server's /readyz says yes, else what it says is missing.
 func (c *ControlPlane) Ready(ctx context.Context) error {

@@ -152,8 +152,8 @@ func (r record) clear(entry string) error {
 
 const (
 	// removeTimeout bounds the removal of a dead lab's folder: the kernel drops a process's locks a little before it kills
-	// that process's children, who may go on writing for an instant.
-	removeTimeout = 10 * time.Second
+	// that process's children, who may go on writing for an instant, which is long on a busy machine.
+	removeTimeout = 2 * time.Minute
 	removePoll    = 50 * time.Millisecond
 )
 

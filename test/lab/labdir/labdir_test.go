@@ -131,10 +131,34 @@ func TestSweepTakesTheDeadAndSparesTheLiving(t *testing.T) {
 func TestTheJanitorClearsAKilledLabAway(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	entry, path := killedLab(t, "LABDIR_TEST_JANITOR=1")
-	for deadline := time.Now().Add(20 * time.Second); exists(path) || exists(entry); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * janitorPatience); exists(path) || exists(entry); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the janitor did not come")
 		}
+	}
+}
+
+func TestTheJanitorTriesAgain(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	entry, path := killedLab(t)
+	whole, err := os.ReadFile(entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(entry, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sweep(entry); err == nil {
+		t.Fatal("half a record was understood")
+	}
+	done := make(chan error, 1)
+	go func() { done <- Clean(strings.NewReader(""), entry) }()
+	time.Sleep(2 * janitorPoll) // so that it has most likely failed once
+	if err := os.WriteFile(entry, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil || exists(entry) || exists(path) {
+		t.Errorf("the janitor gave up: %v", err)
 	}
 }
 

@@ -16,8 +16,9 @@ import (
 const (
 	// youngest is the age below which an empty file is a lab that is just being made, not a dead one.
 	youngest = time.Minute
-	// janitorPatience bounds a janitor's wait for a dead lab's lock, which goes when the last of its process has gone.
-	janitorPatience = 30 * time.Second
+	// janitorPatience bounds a janitor's work: the wait for a dead lab's lock, which goes when the last of its process has
+	// gone, and then for what that process has left to be let go.
+	janitorPatience = 2 * time.Minute
 	janitorPoll     = 50 * time.Millisecond
 )
 
@@ -92,11 +93,10 @@ func Clean(alive io.Reader, entry string) error {
 		if _, err := os.Stat(entry); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if _, err := sweep(entry); err != nil {
-			return err
-		}
+		// What resists now may not in a moment: a mount or a process of the dead lab that is just going.
+		_, err := sweep(entry)
 		if time.Now().After(deadline) {
-			return fmt.Errorf("lab of %s is still held after %s", entry, janitorPatience)
+			return errors.Join(fmt.Errorf("the lab of %s is still there after %s", entry, janitorPatience), err)
 		}
 	}
 }

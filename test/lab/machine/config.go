@@ -174,11 +174,13 @@ func (m *Machine) kubeletDefaults() map[string]any {
 		"failSwapOn":             false,
 		"oomScoreAdj":            0,
 		"makeIPTablesUtilChains": false,
-		// The machines share a disk with everything else on the host: how full that is must not evict pods or images.
+		// The machines share a disk with everything else on the host: however full that is, neither pods nor images are
+		// evicted. A kubelet drops thresholds of 0% and has defaults for what is not set; at 100 it collects no images.
 		"evictionHard": map[string]string{
-			"memory.available": "10Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%",
+			"memory.available": "10Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%",
+			"imagefs.inodesFree": "0%",
 		},
-		"imageGCHighThresholdPercent": 99,
+		"imageGCHighThresholdPercent": 100,
 		"imageGCLowThresholdPercent":  80,
 		"volumeStatsAggPeriod":        "-1s",
 	}

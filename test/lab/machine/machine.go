@@ -195,7 +195,7 @@ func (m *Machine) powerOff(ctx context.Context) error {
 }
 
 // detachTimeout bounds the removal of the machine's network device.
-const detachTimeout = 10 * time.Second
+const detachTimeout = 2 * time.Minute
 
 // PauseHeartbeat freezes the kubelet, or lets it go on.
 func (m *Machine) PauseHeartbeat(pause bool) error {

@@ -21,9 +21,9 @@ const (
 	// containerdAddress is where containerd listens inside, the usual place.
 	containerdAddress = "/run/containerd/containerd.sock"
 	// startTimeout bounds the start of each program; a busy machine may need long.
-	startTimeout = 2 * time.Minute
+	startTimeout = 4 * time.Minute
 	// ctrTimeout bounds one question to a starting containerd.
-	ctrTimeout = 10 * time.Second
+	ctrTimeout = 30 * time.Second
 )
 
 func (m *Machine) startContainerd(ctx context.Context) error {

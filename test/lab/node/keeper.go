@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/kubernetes"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 )
@@ -30,9 +31,29 @@ type keeper struct {
 	version discovery.ServerVersionInterface
 	alone   bool // no controller manager runs
 
+	// turn holds its one token while the node's objects are looked at and written: two hands at once would overwrite each
+	// other, and what a node said when it was silent would come after what it says now. A channel, as a wait for it may be
+	// given up.
+	turn chan struct{}
+
 	mu       sync.Mutex // guards what follows
 	speaking bool
 	wake     chan struct{} // closed at the next change of speaking
+}
+
+func newKeeper(s Spec, client kubernetes.Interface, alone bool) *keeper {
+	return &keeper{spec: s, nodes: client.CoreV1().Nodes(), leases: client.CoordinationV1().Leases(leaseNamespace),
+		version: client.Discovery(), alone: alone, turn: make(chan struct{}, 1)}
+}
+
+// takeTurn waits for the turn; give gives it back.
+func (k *keeper) takeTurn(ctx context.Context) (give func(), err error) {
+	select {
+	case k.turn <- struct{}{}:
+		return func() { <-k.turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 func (k *keeper) setSpeaking(speaking bool) {
@@ -61,22 +82,20 @@ func (k *keeper) changed() <-chan struct{} {
 	return k.wake
 }
 
-// register makes the Node object, as a kubelet does when it starts.
+// register makes the Node object, as a kubelet does when it starts: with its status, in one call.
 func (k *keeper) register(ctx context.Context) error {
 	version, err := k.version.ServerVersion()
 	if err != nil {
 		return fmt.Errorf("registering node %s: %w", k.spec.Name, err)
 	}
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: k.spec.Name, Labels: k.labels()}}
-	created, err := k.nodes.Create(ctx, node, metav1.CreateOptions{})
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
+	give, err := k.takeTurn(ctx)
 	if err != nil {
 		return fmt.Errorf("registering node %s: %w", k.spec.Name, err)
 	}
-	created.Status = k.status(version.GitVersion)
-	if _, err := k.nodes.UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
+	defer give()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: k.spec.Name, Labels: k.labels()}, Status: k.status(version.GitVersion)}
+	_, err = k.nodes.Create(ctx, node, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("registering node %s: %w", k.spec.Name, err)
 	}
 	return nil
@@ -132,6 +151,11 @@ func (k *keeper) beatWithin(ctx context.Context, bound time.Duration) error {
 // beat brings the Node object and the Lease to what they should be at this moment. A deleted Node object stays deleted:
 // a kubelet, too, makes it only when it starts.
 func (k *keeper) beat(ctx context.Context) error {
+	give, err := k.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer give()
 	speaking := k.isSpeaking()
 	if !speaking && !k.alone {
 		return nil

@@ -18,8 +18,8 @@ const (
 	beat = 10 * time.Second
 	// retry is the time after a heartbeat that failed, say because the API server is stopped.
 	retry = time.Second
-	// powerOnTimeout bounds the wait for a control plane that takes heartbeats.
-	powerOnTimeout = 30 * time.Second
+	// powerOnTimeout bounds the wait for a control plane that takes heartbeats, on a busy machine.
+	powerOnTimeout = 3 * time.Minute
 	// call bounds one heartbeat's calls.
 	call = 5 * time.Second
 	// leaseDuration is what a kubelet writes into its Lease.
@@ -32,7 +32,7 @@ var errOff = errors.New("the node is off")
 // Layout is a host without a machine: programs run as children of the lab's process, and the lab itself keeps the Node
 // object.
 type Layout struct {
-	keeper keeper
+	keeper *keeper
 
 	mu     sync.Mutex // guards what follows
 	on     bool
@@ -45,8 +45,7 @@ var _ Host = (*Layout)(nil)
 // NewLayout returns the host of a layout node. client must be allowed everything; alone says that no controller manager
 // runs, so that the lab does what that one does to Node objects.
 func NewLayout(s Spec, client kubernetes.Interface, alone bool) *Layout {
-	return &Layout{keeper: keeper{spec: s, nodes: client.CoreV1().Nodes(),
-		leases: client.CoordinationV1().Leases(leaseNamespace), version: client.Discovery(), alone: alone}}
+	return &Layout{keeper: newKeeper(s, client, alone)}
 }
 
 // Start runs a program as a child of this process. See process.Starter.
@@ -101,6 +100,8 @@ func (l *Layout) speak(ctx context.Context) error {
 func (l *Layout) loop(ctx context.Context, done chan<- struct{}) {
 	defer close(done)
 	for {
+		// Before the heartbeat, so that a change during it is followed by another one at once.
+		changed := l.keeper.changed()
 		wait := beat
 		if err := l.keeper.beatWithin(ctx, call); err != nil {
 			wait = retry
@@ -108,7 +109,7 @@ func (l *Layout) loop(ctx context.Context, done chan<- struct{}) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.keeper.changed():
+		case <-changed:
 		case <-time.After(wait):
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 
 	"edgecache.dev/test/lab/process"
 )
@@ -52,15 +54,24 @@ func must(t *testing.T, errs ...error) {
 func await(t *testing.T, client kubernetes.Interface, status corev1.ConditionStatus) {
 	t.Helper()
 	var last []corev1.NodeCondition
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		n, err := client.CoreV1().Nodes().Get(t.Context(), "n", metav1.GetOptions{})
-		must(t, err)
-		last = n.Status.Conditions
-		if slices.ContainsFunc(last, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady && c.Status == status }) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if last = conditions(t, client); has(last, status) {
 			return
 		}
 	}
 	t.Fatalf("conditions are %+v, want Ready=%s", last, status)
+}
+
+func conditions(t *testing.T, client kubernetes.Interface) []corev1.NodeCondition {
+	t.Helper()
+	n, err := client.CoreV1().Nodes().Get(t.Context(), "n", metav1.GetOptions{})
+	must(t, err)
+	return n.Status.Conditions
+}
+
+// has tells whether conditions say Ready=status.
+func has(conditions []corev1.NodeCondition, status corev1.ConditionStatus) bool {
+	return slices.ContainsFunc(conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady && c.Status == status })
 }
 
 func TestALayoutNodeIsReadyWhileItIsOn(t *testing.T) {
@@ -73,6 +84,74 @@ func TestALayoutNodeIsReadyWhileItIsOn(t *testing.T) {
 	await(t, client, corev1.ConditionUnknown)
 	must(t, l.PowerOn(t.Context()))
 	await(t, client, corev1.ConditionTrue)
+}
+
+// heldNodes makes writes of one Ready condition wait.
+type heldNodes struct {
+	coreclient.NodeInterface
+	status  corev1.ConditionStatus
+	came    chan struct{} // gets a value when such a write has come
+	release chan struct{} // closed when it may go on
+}
+
+func (h *heldNodes) PatchStatus(ctx context.Context, name string, patch []byte) (*corev1.Node, error) {
+	if strings.Contains(string(patch), `"status":"`+string(h.status)+`"`) {
+		select {
+		case h.came <- struct{}{}:
+		default:
+		}
+		<-h.release
+	}
+	return h.NodeInterface.PatchStatus(ctx, name, patch)
+}
+
+// hold makes the host's writes of a Ready condition wait, from the start.
+func hold(l *Layout, status corev1.ConditionStatus) *heldNodes {
+	h := &heldNodes{NodeInterface: l.keeper.nodes, status: status, came: make(chan struct{}, 1), release: make(chan struct{})}
+	l.keeper.nodes = h
+	return h
+}
+
+// TestWhatWasSaidBeforeTheStartDoesNotComeAfterIt: a heartbeat that says that the node is off is under way when it starts.
+func TestWhatWasSaidBeforeTheStartDoesNotComeAfterIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, client := newLayout(t, true)
+		h := hold(l, corev1.ConditionUnknown)
+		must(t, l.PowerOn(t.Context()))
+		synctest.Wait()
+		must(t, l.PowerOff())
+		<-h.came
+		on := make(chan error, 1)
+		go func() { on <- l.PowerOn(t.Context()) }()
+		synctest.Wait()
+		close(h.release)
+		must(t, <-on)
+		synctest.Wait()
+		if c := conditions(t, client); !has(c, corev1.ConditionTrue) {
+			t.Errorf("the node was started and its conditions are %+v", c)
+		}
+	})
+}
+
+// TestAChangeDuringAHeartbeatIsSaidAtOnce: not ten seconds later.
+func TestAChangeDuringAHeartbeatIsSaidAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l, client := newLayout(t, true)
+		h := hold(l, corev1.ConditionTrue)
+		must(t, l.PowerOn(t.Context()), l.PauseHeartbeat(true))
+		synctest.Wait()
+		must(t, l.PauseHeartbeat(false))
+		<-h.came
+		must(t, l.PauseHeartbeat(true))
+		begin := time.Now()
+		close(h.release)
+		synctest.Wait()
+		if c := conditions(t, client); !has(c, corev1.ConditionUnknown) || time.Since(begin) > 0 {
+			t.Errorf("the node was silenced and its conditions are %+v", c)
+		}
+	})
 }
 
 func TestSilenceIsLeftToTheControllerManagerToJudge(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 
 // Grace is how long Stop waits for a program to end by itself. It is longer than what any of the lab's programs needs on
 // a loaded machine, and far below a test's deadline.
-const Grace = 20 * time.Second
+const Grace = time.Minute
 
 // readyPoll is the time between two probes of a starting program.
 const readyPoll = 50 * time.Millisecond

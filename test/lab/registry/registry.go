@@ -26,7 +26,7 @@ type Options struct {
 	Binary string
 	// Address is where clients come; the zero value is a free port of 127.0.0.1.
 	Address netip.AddrPort
-	// Timeout bounds the start; 0 is one minute.
+	// Timeout bounds the start; 0 is three minutes.
 	Timeout time.Duration
 }
 
@@ -59,7 +59,7 @@ func (r *Registry) start(ctx context.Context) error {
 		r.options.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	}
 	if r.options.Timeout == 0 {
-		r.options.Timeout = time.Minute
+		r.options.Timeout = 3 * time.Minute
 	}
 	if n := len(r.socket()); n > maxSocketPath {
 		return fmt.Errorf("the path %s has %d bytes, a socket's may have %d: choose a shorter folder", r.socket(), n, maxSocketPath)

@@ -26,7 +26,11 @@ import (
 	"edgecache.dev/test/lab/toolchain"
 )
 
-const layerSize = 1 << 20
+const (
+	layerSize = 1 << 20
+	// patience bounds each wait: how long a machine may be busy with other tests.
+	patience = 2 * time.Minute
+)
 
 func httpGet(t *testing.T) *http.Request {
 	t.Helper()
@@ -118,12 +122,11 @@ func fetch(t *testing.T, r *Registry, digest, ranged string) (header, []byte, er
 // last waits for the newest request to end and returns it: the client is often done a moment before the server.
 func last(t *testing.T, r *Registry) Request {
 	t.Helper()
-	for range 500 {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		log := r.Requests()
 		if n := len(log); n > 0 && !log[n-1].End.IsZero() {
 			return log[n-1]
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("the request does not end")
 	return Request{}
@@ -220,12 +223,13 @@ func readAll(t *testing.T, image v1.Image) {
 func TestALimitHoldsAtOnce(t *testing.T) {
 	t.Parallel()
 	r, layer := startOne(t)
-	faults(t, r, Faults{BytesPerSecond: layerSize / 8})
+	// All of it would take half an hour.
+	faults(t, r, Faults{BytesPerSecond: layerSize / 2000})
+	begin := time.Now()
 	// Freed in the middle: a connection that is already open gets fast.
 	time.AfterFunc(time.Second, func() { _ = r.SetFaults(context.Background(), Faults{}) })
-	begin := time.Now()
 	_, _, err := fetch(t, r, layer, "")
-	if took := time.Since(begin); err != nil || took < time.Second || took > 6*time.Second {
+	if took := time.Since(begin); err != nil || took < time.Second || took > patience {
 		t.Errorf("took %s, %v; want a little more than a second", took, err)
 	}
 }
@@ -237,7 +241,7 @@ func TestALimitIsKept(t *testing.T) {
 	begin := time.Now()
 	_, body, err := fetch(t, r, layer, "")
 	want := 2 * time.Second * time.Duration(len(body)) / layerSize
-	if took := time.Since(begin); err != nil || took < want*8/10 || took > want*4 {
+	if took := time.Since(begin); err != nil || took < want*8/10 {
 		t.Errorf("took %s, %v; want %s", took, err, want)
 	}
 }
@@ -245,7 +249,7 @@ func TestALimitIsKept(t *testing.T) {
 func TestLiveRequestsShowTheirBytes(t *testing.T) {
 	t.Parallel()
 	r, layer := startOne(t)
-	faults(t, r, Faults{BytesPerSecond: layerSize})
+	faults(t, r, Faults{BytesPerSecond: layerSize / 2000})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -253,19 +257,18 @@ func TestLiveRequestsShowTheirBytes(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	seen := false
-	for ongoing := true; ongoing; {
-		select {
-		case <-done:
-			ongoing = false
-		case <-time.After(20 * time.Millisecond):
-			log := r.Requests()
-			seen = seen || len(log) == 1 && log[0].End.IsZero() && log[0].Bytes > 0
+	live := func() bool {
+		log := r.Requests()
+		return len(log) == 1 && log[0].End.IsZero() && log[0].Bytes > 0
+	}
+	for deadline := time.Now().Add(patience); !live(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("the request never showed bytes while it went on")
+			break
 		}
 	}
-	if !seen {
-		t.Error("the request never showed bytes while it went on")
-	}
+	faults(t, r, Faults{})
+	<-done
 }
 
 func TestACutConnectionGivesExactlyWhatWasRecorded(t *testing.T) {

@@ -32,7 +32,7 @@ func run() int {
 	host, _ := os.Hostname()
 	fmt.Printf("hello from %s\n", host)
 	if *dial != "" {
-		conn, err := net.DialTimeout("tcp", *dial, 10*time.Second)
+		conn, err := net.DialTimeout("tcp", *dial, time.Minute)
 		fmt.Printf("dialled %s: %v\n", *dial, err)
 		if err == nil {
 			_ = conn.Close()

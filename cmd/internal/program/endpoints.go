@@ -1,0 +1,70 @@
+package program
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"k8s.io/component-base/metrics/legacyregistry"
+	"k8s.io/klog/v2"
+)
+
+// Endpoints are what a program tells whoever runs it, by plain HTTP: /healthz (restart it
+// when this fails), /readyz, /metrics.
+type Endpoints struct {
+	// Address to listen on, host:port; "" serves nothing.
+	Address string
+	// Profiling adds /debug/pprof.
+	Profiling bool
+	// Health and Ready give what is wrong, nil when nothing is.
+	Health, Ready func() error
+}
+
+// Serve listens, and serves until the context ends or stop is called.
+func (e *Endpoints) Serve(ctx context.Context) (stop func(), err error) {
+	if e.Address == "" {
+		return func() {}, nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.Address)
+	if err != nil {
+		return nil, fmt.Errorf("serving health and metrics (choose another --serve-address, or \"\" for none): %w", err)
+	}
+	klog.FromContext(ctx).Info("Serving /healthz, /readyz and /metrics", "address", listener.Addr().String())
+	server := &http.Server{Handler: e.handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			klog.FromContext(ctx).Error(err, "Serving health and metrics")
+		}
+	}()
+	closing := context.AfterFunc(ctx, func() { _ = server.Close() })
+	return func() { closing(); _ = server.Close() }, nil
+}
+
+func (e *Endpoints) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", answer(e.Health))
+	mux.HandleFunc("GET /readyz", answer(e.Ready))
+	mux.Handle("GET /metrics", legacyregistry.Handler())
+	if e.Profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	}
+	return mux
+}
+
+func answer(check func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := check(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintln(w, "ok")
+	}
+}

@@ -1,0 +1,56 @@
+package program
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestEndpoints(t *testing.T) {
+	t.Parallel()
+	e := Endpoints{Health: func() error { return nil }, Ready: func() error { return errors.New("informers are not synced") }}
+	for _, tc := range []struct {
+		path      string
+		profiling bool
+		code      int
+		body      string
+	}{
+		{"/healthz", false, http.StatusOK, "ok"},
+		{"/readyz", false, http.StatusServiceUnavailable, "informers are not synced"},
+		{"/metrics", false, http.StatusOK, "go_goroutines"},
+		{"/debug/pprof/", false, http.StatusNotFound, ""},
+		{"/debug/pprof/", true, http.StatusOK, "goroutine"},
+		{"/", false, http.StatusNotFound, ""},
+	} {
+		e.Profiling = tc.profiling
+		got := httptest.NewRecorder()
+		e.handler().ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, tc.path, nil))
+		if got.Code != tc.code || !strings.Contains(got.Body.String(), tc.body) {
+			t.Errorf("GET %s: %d %.200s, want %d with %q", tc.path, got.Code, got.Body, tc.code, tc.body)
+		}
+	}
+}
+
+func TestAnAddressInUseIsSaid(t *testing.T) {
+	t.Parallel()
+	ok := func() error { return nil }
+	taken := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(taken.Close)
+	e := Endpoints{Address: taken.Listener.Addr().String(), Health: ok, Ready: ok}
+	if _, err := e.Serve(t.Context()); err == nil || !strings.Contains(err.Error(), "--serve-address") {
+		t.Errorf("serving on an address in use: %v", err)
+	}
+	e.Address = "127.0.0.1:0"
+	stop, err := e.Serve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	e.Address = ""
+	if stop, err = e.Serve(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+}
