@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -72,7 +73,9 @@ type Agent struct {
 
 	// The rest is owned by the goroutine in Run.
 	info      runtime.Info
+	object    *v1alpha1.NodeImageCache // as heard last, nil when there is none
 	desired   store.Desired
+	seen      seen
 	ledger    map[string]store.Entry
 	inventory runtime.Inventory
 	steps     plan.Steps
@@ -82,6 +85,14 @@ type Agent struct {
 	owes      debts
 	last      []metav1.Condition
 	wg        sync.WaitGroup
+}
+
+// seen is the wish with which inventory and steps were worked out. It lags behind desired
+// while the runtime does not answer, and only what was seen is reported as observed: the
+// controller takes it for carried out.
+type seen struct {
+	uid        string
+	generation int64
 }
 
 // inbox is what other goroutines tell the agent.
@@ -191,6 +202,7 @@ func (a *Agent) take(ctx context.Context, in inbox) {
 	if !in.heard {
 		return
 	}
+	a.object = in.object
 	a.desired = plan.Hear(a.desired, in.object)
 	a.owes.desired = true
 	a.settleDebts(ctx)
@@ -217,46 +229,44 @@ func (a *Agent) pass(ctx context.Context) time.Time {
 
 // look reads the runtime and works out the next steps.
 func (a *Agent) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	running := a.runningNames()
+	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	info, err := a.driver.Info(ctx)
+	info, err := a.driver.Info(call)
 	if err != nil {
 		return fmt.Errorf("asking the container runtime who it is: %w", err)
 	}
-	inventory, err := a.driver.Inventory(ctx)
+	inventory, err := a.driver.Inventory(call)
 	if err != nil {
 		return fmt.Errorf("listing images: %w", err)
 	}
-	desired := a.desired
-	inUse, err := a.driver.InUse(ctx)
+	inUse, err := a.driver.InUse(call)
 	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")
-	if err != nil {
-		desired.Known = false
-	}
 	a.info, a.inventory = info, inventory
 	a.steps = plan.Next(plan.Input{
-		Desired: desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse,
+		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse, UseUnknown: err != nil, Running: running,
 		Names: info.Can(runtime.CanNameByDigest), Pins: info.Can(runtime.CanPin), Untags: info.Can(runtime.CanUntag),
 	})
+	a.seen = seen{uid: a.desired.UID, generation: a.desired.Generation}
 	a.remember(ctx, a.steps.Save, a.steps.Drop)
 	return nil
 }
 
 // tidy carries out removals and releases. It says whether there is something new to see.
 func (a *Agent) tidy(ctx context.Context) bool {
-	names := a.steps.Superseded
+	names := slices.Concat(a.steps.Superseded, a.steps.Halves)
 	for _, r := range a.steps.Removals {
 		names = append(names, r.Names...)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var err error
 	if len(a.steps.Release) > 0 {
-		err = a.driver.Release(ctx, a.steps.Release...)
+		err = a.driver.Release(call, a.steps.Release...)
 	}
 	if len(names) > 0 {
 		klog.FromContext(ctx).Info("Removing images", "names", names)
-		err = errors.Join(err, a.driver.Remove(ctx, names...))
+		err = errors.Join(err, a.driver.Remove(call, names...))
 	}
 	a.trouble.note(ctx, withTidying, err, "Images not removed or let go, trying again")
 	return len(names) > 0 && err == nil
@@ -267,8 +277,12 @@ func (a *Agent) report() {
 	if a.desired.UID == "" {
 		return // nobody to report to yet
 	}
+	if a.seen.uid != a.desired.UID {
+		a.reportUnseen()
+		return
+	}
 	status := report.Build(report.State{
-		Generation: a.desired.Generation,
+		Generation: a.seen.generation,
 		Steps:      a.steps,
 		Ledger:     maps.Clone(a.ledger),
 		Inventory:  a.inventory,
@@ -278,6 +292,18 @@ func (a *Agent) report() {
 	}, a.last)
 	a.last = status.Conditions
 	a.reporter.Offer(types.UID(a.desired.UID), &status)
+}
+
+// reportUnseen tells what keeps the agent from looking at the runtime at all. What the
+// object said of the images before, by an earlier process, stands until then: a node that
+// comes up before its runtime has not lost anything.
+func (a *Agent) reportUnseen() {
+	if a.object == nil || string(a.object.UID) != a.desired.UID {
+		return
+	}
+	status := report.Unseen(a.object.Status, a.trouble.String())
+	a.last = status.Conditions
+	a.reporter.Offer(a.object.UID, &status)
 }
 
 func (a *Agent) node() report.Node {

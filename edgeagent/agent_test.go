@@ -18,6 +18,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/store"
 )
 
@@ -29,9 +30,11 @@ type bench struct {
 	t      *testing.T
 	dir    string
 	driver *driver
+	as     func(*driver) runtime.Driver // nil: as it is
 	memory *store.Store
 	disk   *disk
 	desk   *desk
+	to     Reporter // nil: the desk
 	agent  *Agent
 	cancel context.CancelFunc
 	done   chan error
@@ -52,7 +55,14 @@ func (b *bench) start(options Options) {
 	}
 	ctx, cancel := context.WithCancel(b.t.Context())
 	b.memory, b.disk, b.cancel, b.done = memory, &disk{Memory: memory}, cancel, make(chan error, 1)
-	b.agent = New(b.disk, b.driver, b.desk, options)
+	given, to := runtime.Driver(b.driver), Reporter(b.desk)
+	if b.as != nil {
+		given = b.as(b.driver)
+	}
+	if b.to != nil {
+		to = b.to
+	}
+	b.agent = New(b.disk, given, to, options)
 	go func() { b.done <- b.agent.Run(ctx) }()
 }
 

@@ -50,6 +50,17 @@ func (a *Agent) running() int {
 	return n
 }
 
+// runningNames are the names that attempts are at work on, told to stop or not.
+func (a *Agent) runningNames() map[string]bool {
+	names := map[string]bool{}
+	for name, t := range a.attempts {
+		if t.cancel != nil {
+			names[name] = true
+		}
+	}
+	return names
+}
+
 // bring starts attempts for missing images, cancels those no longer wished, and says when
 // the next pass is due.
 func (a *Agent) bring(ctx context.Context) time.Time {

@@ -14,9 +14,13 @@
 //     store and runtime what is left to do.
 //  3. One goroutine owns all state; attempts to bring an image in run beside it and report
 //     back. An attempt whose image is no longer wished is cancelled.
+//  4. What is reported as observed was carried out as far as the report says: a generation
+//     is reported when the runtime was looked at with it, and a removal as done when
+//     neither the image nor an attempt at it is left.
 //
 // Failure model: a runtime that does not answer is asked again every few seconds, and the
-// last known state stands; an image that fails is tried again with backoff, sooner when
-// waiting may help, later when somebody has to act; a store that cannot be written is said
-// in the status and does not stop the work.
+// last known state stands, after a start the one that the object's status tells; an image
+// that fails is tried again with backoff, sooner when waiting may help, later when somebody
+// has to act; a store that cannot be written is said in the status and does not stop the
+// work.
 package edgeagent

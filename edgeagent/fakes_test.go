@@ -95,6 +95,10 @@ type driver struct {
 	takes     time.Duration
 	forgets   bool
 	away      bool
+	hangs     bool // Info lasts until its context ends
+	blind     bool // InUse fails
+	stubborn  bool // Ensure goes on for a while when it is cancelled, and names the image
+	removed   []string
 	used      map[string]struct{}
 	busy      int
 	most      int
@@ -181,9 +185,13 @@ func (d *driver) hint() {
 	}
 }
 
-func (d *driver) Info(context.Context) (runtime.Info, error) {
+func (d *driver) Info(ctx context.Context) (runtime.Info, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.hangs {
+		<-ctx.Done()
+		return runtime.Info{}, context.Cause(ctx)
+	}
 	if d.away {
 		return runtime.Info{}, errors.New("the runtime is away")
 	}
@@ -193,8 +201,12 @@ func (d *driver) Info(context.Context) (runtime.Info, error) {
 func (d *driver) Inventory(context.Context) (runtime.Inventory, error) { return d.holds(), nil }
 
 func (d *driver) InUse(context.Context) (used map[string]struct{}, err error) {
-	d.with(func() { used = maps.Clone(d.used) })
-	return used, nil
+	d.with(func() {
+		if used = maps.Clone(d.used); d.blind {
+			err = errors.New("containers not listed")
+		}
+	})
+	return used, err
 }
 
 func (d *driver) Changes(context.Context) <-chan struct{} { return d.hints }
@@ -215,8 +227,12 @@ func (d *driver) Ensure(ctx context.Context, r runtime.Request, progress func(ru
 	progress(runtime.Progress{Size: 100})
 	select {
 	case <-ctx.Done():
-		d.with(func() { d.cancelled++ })
-		return context.Cause(ctx)
+		stubborn := false
+		d.with(func() { d.cancelled++; stubborn = d.stubborn })
+		if !stubborn {
+			return context.Cause(ctx)
+		}
+		time.Sleep(20 * time.Second)
 	case <-time.After(takes):
 	}
 	if failure != nil {
@@ -248,6 +264,7 @@ func (d *driver) Remove(_ context.Context, names ...imageref.Reference) error {
 	d.with(func() {
 		for _, n := range names {
 			delete(d.inventory, n)
+			d.removed = append(d.removed, n.String())
 		}
 	})
 	return nil

@@ -2,11 +2,14 @@ package edgeagent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"edgecache.dev/edgeagent/report"
 )
 
 // matter is what the agent can have trouble with.
@@ -40,6 +43,7 @@ func (t *trouble) note(ctx context.Context, with matter, err error, message stri
 		return
 	}
 	p, log := &t.now[with], klog.FromContext(ctx)
+	err = brief(err)
 	switch {
 	case err == nil && p.err == nil:
 	case err == nil:
@@ -50,6 +54,14 @@ func (t *trouble) note(ctx context.Context, with matter, err error, message stri
 		log.Error(err, message)
 		*p = problem{err: err, logged: time.Now()}
 	}
+}
+
+// brief cuts an error that joins those of a thousand images to what can be logged and told.
+func brief(err error) error {
+	if err == nil || len(err.Error()) == len(report.Cut(err.Error())) {
+		return err
+	}
+	return errors.New(report.Cut(err.Error()))
 }
 
 // String says what is wrong now, "" when nothing is.

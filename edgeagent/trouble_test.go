@@ -37,3 +37,15 @@ func TestTroubleIsLoggedOnceInAWhile(t *testing.T) {
 		}
 	})
 }
+
+// TestTroubleIsBrief: the joined errors of a thousand names fill neither log nor status.
+func TestTroubleIsBrief(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	ctx := klog.NewContext(t.Context(), textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&log))))
+	var tr trouble
+	tr.note(ctx, withTidying, errors.New(strings.Repeat("removing r.io/app:v1: refused\n", 1000)), "Not removed")
+	if log.Len() > 2000 || len(tr.String()) > 2000 {
+		t.Errorf("%d bytes logged, %d bytes of trouble", log.Len(), len(tr.String()))
+	}
+}

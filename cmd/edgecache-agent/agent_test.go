@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"edgecache.dev/api/imageref"
 )
@@ -34,6 +38,34 @@ func TestValidate(t *testing.T) {
 				t.Errorf("errors %v, want %q", errs, tc.want)
 			}
 		})
+	}
+}
+
+// TestTogether: an agent that cannot go on takes the program with it, and says why.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("the store cannot be read")
+		ended := false
+		err := together(t.Context(), func(context.Context) error { return broken },
+			func(ctx context.Context) { <-ctx.Done(); ended = true })
+		if !errors.Is(err, broken) || !ended {
+			t.Errorf("error = %v, the others ended: %v", err, ended)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		wait := func(ctx context.Context) { <-ctx.Done() }
+		if err := together(ctx, func(ctx context.Context) error { wait(ctx); return nil }, wait); err != nil {
+			t.Errorf("told to stop: %v", err)
+		}
+	})
+}
+
+// TestExampleIsNotTheNode: a kubelet's identity is refused the agent's Lease.
+func TestExampleIsNotTheNode(t *testing.T) {
+	t.Parallel()
+	if example := newRun().Example; strings.Contains(example, "kubelet.conf") || !strings.Contains(example, "--kubeconfig") {
+		t.Errorf("example: %s", example)
 	}
 }
 

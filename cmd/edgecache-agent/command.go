@@ -39,8 +39,9 @@ func newRun() *cobra.Command {
 
 Settings come from defaults, then the file given with --config, then environment
 variables (EDGECACHE_NODE_NAME=node-1), then flags.`,
-		Example: `  # On a node with containerd:
-  edgecache-agent run --node-name $(hostname) --kubeconfig /etc/kubernetes/kubelet.conf
+		Example: `  # On a node with containerd, as the ServiceAccount edgecache-agent. The kubelet's own
+  # kubeconfig does not do: a node may have no Lease outside of kube-node-lease.
+  edgecache-agent run --node-name $(hostname) --kubeconfig /etc/edgecache/agent.kubeconfig
 
   # Without any container runtime, into an OCI image layout:
   edgecache-agent run --runtime layout --layout-dir /srv/images --state-dir /var/lib/edgecache`,

@@ -56,14 +56,36 @@ func run(ctx context.Context, c *config) error {
 	agent := edgeagent.New(memory, driver, reporter, edgeagent.Options{
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk,
 	})
-	var wg sync.WaitGroup
-	wg.Go(func() { intake.Watch(ctx, client.Caches(), c.NodeName, agent) })
-	wg.Go(func() { reporter.Run(ctx) })
-	wg.Go(func() { report.Heartbeat(ctx, client) })
-	err = agent.Run(ctx)
-	wg.Wait()
+	err = together(ctx, agent.Run,
+		func(ctx context.Context) { intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter}) },
+		reporter.Run,
+		func(ctx context.Context) { report.Heartbeat(ctx, client) },
+	)
 	logger.Info("Stopped; partial downloads stay")
 	return errors.Join(err, driver.Close(), memory.Close())
+}
+
+// together works until the main part ends, for whatever reason, and ends the others then.
+func together(ctx context.Context, main func(context.Context) error, others ...func(context.Context)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, other := range others {
+		wg.Go(func() { other(ctx) })
+	}
+	err := main(ctx)
+	cancel()
+	wg.Wait()
+	return err
+}
+
+// listeners are told one after the other.
+type listeners []intake.Listener
+
+// Hear tells all.
+func (all listeners) Hear(object *v1alpha1.NodeImageCache) {
+	for _, l := range all {
+		l.Hear(object)
+	}
 }
 
 // remember opens the store. Damage is said and does not stop the agent.

@@ -140,7 +140,11 @@ func (j *job) connection(ctx context.Context, in *ingest) error {
 	}
 	defer func() { _ = stream.Body.Close() }()
 	in.rejects[stream.Host] = stream.Reject
+	before := in.offset
 	if err := j.copy(ctx, in, stream, watch); err != nil {
+		if in.offset == before && stream.Barren != nil && retryNow(err) {
+			stream.Barren()
+		}
 		return fmt.Errorf("fetching blob %s: %w", in.desc.Digest, err)
 	}
 	return nil

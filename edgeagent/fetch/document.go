@@ -95,6 +95,11 @@ func (j *job) discard(ctx context.Context, d digest.Digest) error {
 	if err := j.store.Delete(ctx, d); err != nil && !errdefs.IsNotFound(err) {
 		return storeError(ctx, "deleting damaged "+d.String(), err)
 	}
+	if j.collect != nil {
+		if err := j.collect(ctx); err != nil {
+			return storeError(ctx, "deleting damaged "+d.String(), err)
+		}
+	}
 	return &Error{Reason: RuntimeError, Err: fmt.Errorf("reading %s: %w and were deleted", d, errDamaged)}
 }
 

@@ -66,6 +66,10 @@ type Puller struct {
 	// Layers says which layers of an image are needed, once its config is in the store: a
 	// runtime that has layers unpacked may have given up their blobs. Default nil: all.
 	Layers func(context.Context, Image) ([]ocispec.Descriptor, error)
+	// Collect waits until what was deleted from Store is gone from disk, for a store that
+	// takes the old file for a blob that is written anew before that. Default nil: such is
+	// not this store.
+	Collect func(context.Context) error
 }
 
 // Want is one image to fetch.
@@ -112,7 +116,7 @@ func (p *Puller) Image(ctx context.Context, want Want, report func(Progress)) (I
 		want.Platform = platforms.DefaultSpec()
 	}
 	j := &job{
-		store: p.Store, repo: repo, options: p.Options.withDefaults(), progress: newTracker(report), layers: p.Layers,
+		store: p.Store, repo: repo, options: p.Options.withDefaults(), progress: newTracker(report), layers: p.Layers, collect: p.Collect,
 	}
 	defer j.progress.end()
 	img, err := j.image(ctx, want)
@@ -129,6 +133,7 @@ type job struct {
 	options  Options
 	progress *tracker
 	layers   func(context.Context, Image) ([]ocispec.Descriptor, error)
+	collect  func(context.Context) error
 }
 
 func (j *job) image(ctx context.Context, want Want) (Image, error) {
@@ -162,7 +167,8 @@ func (j *job) needed(ctx context.Context, img Image) ([]ocispec.Descriptor, erro
 	if j.layers == nil {
 		return img.Blobs(), nil
 	}
-	if err := j.blob(ctx, bare(img.Config)); err != nil {
+	// Read, and not only brought in: what says which layers are needed must not be damaged.
+	if _, err := j.config(ctx, img.Config); err != nil {
 		return nil, err
 	}
 	layers, err := j.layers(ctx, img)

@@ -112,7 +112,7 @@ type repository struct {
 
 	mu       sync.Mutex // guards what follows
 	current  []docker.RegistryHost
-	rejected map[string]bool // hosts that sent wrong bytes
+	rejected map[string]bool // hosts that sent wrong bytes, or none
 }
 
 // configure (re)reads the configuration. Doing it again drops tokens: an authorizer of
@@ -153,6 +153,16 @@ func (r *repository) reject(host string) bool {
 		r.rejected[host] = true
 	}
 	return others
+}
+
+// passOver leaves out a mirror from now on that answers and then sends nothing: it would be
+// asked first each time, and the registry behind it never.
+func (r *repository) passOver(host string) {
+	if hosts := r.hosts(); hosts[len(hosts)-1].Host != host {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.rejected[host] = true
+	}
 }
 
 // Close lets go of idle connections.

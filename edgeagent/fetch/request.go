@@ -83,7 +83,10 @@ func (r *repository) Blob(ctx context.Context, desc ocispec.Descriptor, offset i
 			_ = resp.Body.Close()
 			return err
 		}
-		s = &Stream{Body: resp.Body, Skip: skip, Host: host, Reject: func() bool { return r.reject(host) }}
+		s = &Stream{
+			Body: resp.Body, Skip: skip, Host: host,
+			Reject: func() bool { return r.reject(host) }, Barren: func() { r.passOver(host) },
+		}
 		return nil
 	})
 	return s, err

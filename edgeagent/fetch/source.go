@@ -42,6 +42,9 @@ type Stream struct {
 	// Reject tells the source that bytes of this stream were wrong. It says whether the
 	// source has another host to ask; if so this host is not asked again.
 	Reject func() bool
+	// Barren tells the source that no byte came of this stream. Unless it is the last one
+	// to ask this host is not asked again.
+	Barren func()
 }
 
 // Limiter bounds the bandwidth of fetching. *rate.Limiter is one.

@@ -35,12 +35,19 @@ func TestDamagedDocumentIsReplaced(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := f.pull(t, d)
+	p, collected := f.puller(fetch.Options{}), 0
+	p.Collect = func(ctx context.Context) error {
+		if _, err := f.store.Info(ctx, d); errdefs.IsNotFound(err) {
+			collected++
+		}
+		return nil
+	}
+	_, err := p.Image(t.Context(), f.want(t, d), nil)
 	if _ = reason(t, err, fetch.RuntimeError); !fetch.Transient(err) {
 		t.Errorf("%v is permanent", err)
 	}
-	if _, err := f.pull(t, d); err != nil {
-		t.Errorf("after throwing the damaged manifest away: %v", err)
+	if _, err := p.Image(t.Context(), f.want(t, d), nil); err != nil || collected != 1 {
+		t.Errorf("after throwing the damaged manifest away: %v; collected %d times, want once", err, collected)
 	}
 	f.has(t, d)
 }

@@ -7,7 +7,7 @@
 //
 // Failure model: while the API server does not answer nothing is handed on, and nothing
 // is taken for deleted. Reconnects back off from 2 s to 5 min, each at a random time, and
-// after an outage of more than a minute wait up to another minute at random, so that a
+// after an outage of more than a minute wait up to a minute at random at least, so that a
 // fleet that comes back does not come back in one second.
 package intake
 
@@ -30,7 +30,7 @@ import (
 )
 
 const (
-	// firstRetry and lastRetry bound the backoff of reconnects.
+	// firstRetry and lastRetry bound the pauses between reconnects.
 	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute
 	// longOutage is how long the API server must have been away for smear to apply.
@@ -48,13 +48,21 @@ type Listener interface {
 // ends. The client is one for the group edgecache.dev/v1alpha1.
 func Watch(ctx context.Context, client rest.Interface, node string, to Listener) {
 	lw := &spread{
+		backoff: newBackoff(),
 		ListWatch: cache.NewListWatchFromClient(client, "nodeimagecaches", v1alpha1.SystemNamespace,
 			fields.OneTermEqualSelector(metav1.ObjectNameField, node)),
 	}
 	cache.NewReflectorWithOptions(lw, &v1alpha1.NodeImageCache{}, &sink{node: node, to: to}, cache.ReflectorOptions{
-		Name:    "nodeimagecache/" + node,
-		Backoff: &wait.Backoff{Duration: firstRetry, Cap: lastRetry, Factor: 2, Jitter: 1, Steps: 9},
+		Name: "nodeimagecache/" + node,
+		// For a server that answers and ends each watch at once. It begins anew every
+		// 2 minutes whatever happens, so that longer pauses are for spread.
+		Backoff: new(newBackoff()),
 	}).RunWithContext(ctx)
+}
+
+// newBackoff doubles and makes each pause up to twice as long at random, up to lastRetry.
+func newBackoff() wait.Backoff {
+	return wait.Backoff{Duration: firstRetry, Cap: lastRetry / 2, Factor: 2, Jitter: 1, Steps: 9}
 }
 
 // sink takes the reflector's view of a collection of at most one object.
@@ -103,12 +111,15 @@ func (s *sink) Replace(list []any, _ string) error {
 // Resync does nothing: the listener keeps what it heard.
 func (s *sink) Resync() error { return nil }
 
-// spread waits before it asks again after a long outage.
+// spread waits before it asks again: longer after each failure, and at random after a long
+// outage.
 type spread struct {
 	*cache.ListWatch
 
-	mu    sync.Mutex
-	since time.Time // guarded by mu; of the first failure in a row, zero after a success
+	mu      sync.Mutex   // guards what follows
+	since   time.Time    // of the first failure in a row, zero after a success
+	next    time.Time    // not before
+	backoff wait.Backoff // of the failures in a row
 }
 
 var _ cache.ListerWatcherWithContext = (*spread)(nil)
@@ -130,13 +141,7 @@ func (s *spread) WatchWithContext(ctx context.Context, options metav1.ListOption
 }
 
 func (s *spread) wait(ctx context.Context) {
-	s.mu.Lock()
-	away := !s.since.IsZero() && time.Since(s.since) > longOutage
-	s.mu.Unlock()
-	if !away {
-		return
-	}
-	t := time.NewTimer(rand.N(smear))
+	t := time.NewTimer(s.pause())
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
@@ -144,13 +149,28 @@ func (s *spread) wait(ctx context.Context) {
 	}
 }
 
+func (s *spread) pause() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.since.IsZero() {
+		return 0
+	}
+	pause := max(time.Until(s.next), 0)
+	if time.Since(s.since) > longOutage {
+		pause = max(pause, rand.N(smear))
+	}
+	return pause
+}
+
 func (s *spread) note(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case err == nil:
-		s.since = time.Time{}
-	case s.since.IsZero():
+	if err == nil {
+		s.since, s.backoff = time.Time{}, newBackoff()
+		return
+	}
+	if s.since.IsZero() {
 		s.since = time.Now()
 	}
+	s.next = time.Now().Add(s.backoff.Step())
 }

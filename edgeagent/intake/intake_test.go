@@ -77,7 +77,7 @@ func TestSpread(t *testing.T) {
 			}
 			return nil
 		}
-		s := &spread{ListWatch: &cache.ListWatch{
+		s := &spread{backoff: newBackoff(), ListWatch: &cache.ListWatch{
 			ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
 				return &v1alpha1.NodeImageCacheList{}, answer()
 			},
@@ -106,10 +106,11 @@ func TestSpread(t *testing.T) {
 		var sum time.Duration
 		for range 20 {
 			w := waits()
-			if w > smear {
-				t.Errorf("waited %s, at most %s", w, smear)
+			if w > lastRetry {
+				t.Errorf("waited %s, at most %s", w, lastRetry)
 			}
 			sum += w
+			time.Sleep(lastRetry) // longer than any pause that is left: only the smear is
 		}
 		if sum < smear || sum > 19*smear {
 			t.Errorf("20 tries in a long outage waited %s in all: not at random", sum)
@@ -118,6 +119,49 @@ func TestSpread(t *testing.T) {
 		waits()
 		if w := waits(); w != 0 {
 			t.Errorf("after a success waited %s", w)
+		}
+	})
+}
+
+// TestReconnects: pauses grow to minutes, stay within their bound, and begin anew after a
+// success, however soon client-go asks.
+func TestReconnects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var tries []time.Time
+		away := true
+		s := &spread{backoff: newBackoff(), ListWatch: &cache.ListWatch{
+			ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+				tries = append(tries, time.Now())
+				if away {
+					return nil, errors.New("away")
+				}
+				return &v1alpha1.NodeImageCacheList{}, nil
+			},
+		}}
+		try := func() {
+			_, _ = s.ListWithContext(t.Context(), metav1.ListOptions{})
+			time.Sleep(firstRetry) // client-go's own pause, at least
+		}
+		for range 60 {
+			try()
+		}
+		for i := 1; i < len(tries); i++ {
+			least, most := firstRetry, lastRetry
+			if i > 8 {
+				least = lastRetry / 2
+			}
+			if pause := tries[i].Sub(tries[i-1]); pause < least || pause > most {
+				t.Errorf("pause %d is %s, want %s to %s", i, pause, least, most)
+			}
+		}
+		away = false
+		try()
+		away = true
+		try()
+		try()
+		if pause := tries[len(tries)-1].Sub(tries[len(tries)-2]); pause > 2*firstRetry {
+			t.Errorf("after a success the first pause is %s, want at most %s", pause, 2*firstRetry)
 		}
 	})
 }

@@ -8,9 +8,11 @@
 //
 //  1. A name that any wished image needs, as its tag, its digest or a kept earlier digest,
 //     is never among the names to remove or to release.
-//  2. While the wish is unknown nothing is removed and nothing released.
-//  3. An image that a container uses is not removed; it is reported as waiting.
+//  2. While the wish is unknown nothing is released, and nothing removed but what the
+//     present object names in remove.
+//  3. An image that a container uses is not removed; it is reported as waiting. So is
+//     every image while the use is not known.
 //  4. A removal that was carried out once is not carried out again on an image that came
-//     back for another reason.
+//     back for another reason, and not done while an attempt is at work on the name.
 //  5. Carrying out what is given and asking again gives nothing more to do.
 package plan

@@ -10,10 +10,11 @@ import (
 // Hear gives the wish after the API server said how the node's object stands; nil when
 // there is none. While the wish for an object is not worked out, or the object is missing,
 // what was wished before is held: a cloud that deleted the Node of a dark box and made it
-// again has not asked for its images to go.
+// again has not asked for its images to go. What the present object has among its removals
+// is not held, and those end with the object that they stood in.
 func Hear(before store.Desired, object *v1alpha1.NodeImageCache) store.Desired {
 	if object == nil {
-		before.Known = false
+		before.Known, before.Spec.Remove = false, nil
 		return before
 	}
 	after := store.Desired{
@@ -23,16 +24,24 @@ func Hear(before store.Desired, object *v1alpha1.NodeImageCache) store.Desired {
 		Known:      object.Spec.NodeUID != "",
 	}
 	if !after.Known {
-		after.Held = held(before, after.Spec.Images)
+		after.Held = held(before, after.Spec)
 	}
 	return after
 }
 
-func held(before store.Desired, now []v1alpha1.NodeImage) []v1alpha1.NodeImage {
+// held gives the images that were wished before and that a spec says nothing of.
+func held(before store.Desired, now v1alpha1.NodeImageCacheSpec) []v1alpha1.NodeImage {
+	spoken := map[string]bool{}
+	for i := range now.Images {
+		spoken[now.Images[i].Name] = true
+	}
+	for i := range now.Remove {
+		spoken[now.Remove[i].Name] = true
+	}
 	var out []v1alpha1.NodeImage
 	for _, img := range slices.Concat(before.Spec.Images, before.Held) {
-		same := func(other v1alpha1.NodeImage) bool { return other.Name == img.Name }
-		if !slices.ContainsFunc(now, same) && !slices.ContainsFunc(out, same) {
+		if !spoken[img.Name] {
+			spoken[img.Name] = true
 			out = append(out, img)
 		}
 	}

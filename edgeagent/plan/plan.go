@@ -21,6 +21,11 @@ type Input struct {
 	Inventory runtime.Inventory
 	// InUse are the ids of images that running or created containers use.
 	InUse map[string]struct{}
+	// UseUnknown says that InUse is not known: every image may be in use.
+	UseUnknown bool
+	// Running are names that an attempt was at work on when Inventory was read: it may
+	// have named the image since, also when it was told to stop.
+	Running map[string]bool
 	// Names says that the driver names images by digest beside their tag.
 	Names bool
 	// Pins says that the driver can pin, and marks what edgecache looks after.
@@ -46,7 +51,7 @@ type Removal struct {
 	Name   string
 	Digest string
 	Since  time.Time
-	// Names are what is to be removed from the runtime.
+	// Names are what is to be removed from the runtime now, none while it has to wait.
 	Names []imageref.Reference
 	// InUse says that a container keeps the image for now.
 	InUse bool
@@ -62,6 +67,8 @@ type Steps struct {
 	Removals []Removal
 	// Superseded are earlier digests that need not be kept any more.
 	Superseded []imageref.Reference
+	// Halves are images to give up of which the runtime may hold a part without a name.
+	Halves []imageref.Reference
 	// Release are names that are no longer looked after and stay as they are.
 	Release []imageref.Reference
 	// Save and Drop bring the ledger up to date.
@@ -171,7 +178,7 @@ func (p *planner) cached(w *wished) bool {
 	}
 	for _, name := range names {
 		h, ok := p.Inventory[name]
-		if !ok || !h.Complete || h.Digest != w.Digest {
+		if !ok || !h.Complete || !p.pointsAt(name, w.Digest) {
 			return false
 		}
 		if p.Pins && (h.Pinned != w.Pin || !h.Managed) {
@@ -179,6 +186,18 @@ func (p *planner) cached(w *wished) bool {
 		}
 	}
 	return true
+}
+
+// pointsAt says whether a name is an image with a digest. Where the runtime does not say,
+// because the image has several digests in the repository, it is if the digest names the
+// same image there.
+func (p *planner) pointsAt(name imageref.Reference, d digest.Digest) bool {
+	h := p.Inventory[name]
+	if h.Digest != "" {
+		return h.Digest == d
+	}
+	by, ok := p.Inventory[name.WithDigest(d)]
+	return ok && h.ID != "" && by.ID == h.ID
 }
 
 func (p *planner) image(w *wished) {
@@ -199,7 +218,7 @@ func (p *planner) image(w *wished) {
 }
 
 // supersede has earlier digests removed that need not be kept, and gives those that are
-// still there. One that a container uses goes later.
+// still there. One that a container uses, or may use, goes later.
 func (p *planner) supersede(w *wished) (there []string) {
 	kept := p.kept(w)
 	for _, d := range p.earlier(w) {
@@ -208,7 +227,7 @@ func (p *planner) supersede(w *wished) (there []string) {
 			continue
 		}
 		switch {
-		case slices.Contains(kept, d) || p.busy(old):
+		case !p.Desired.Known || slices.Contains(kept, d) || p.busy(old):
 			p.waiting[old] = true // its tag names another digest now; it is not to be let go
 		case p.wanted[old], !p.Untags && p.shared(old, []imageref.Reference{old}):
 			continue
@@ -222,43 +241,67 @@ func (p *planner) supersede(w *wished) (there []string) {
 
 func (p *planner) busy(name imageref.Reference) bool {
 	_, used := p.InUse[p.Inventory[name].ID]
-	return used
+	return used || p.UseUnknown
 }
 
+// removal carries out an entry of the present object, also while the rest of the wish is
+// unknown: it is there because the controller decided so.
 func (p *planner) removal(r v1alpha1.RemoveImage) {
 	ref, err := imageref.Parse(r.Name)
 	if err != nil || p.wanted[ref] {
 		return
 	}
 	p.seen[r.Name] = true
-	entry := p.Ledger[r.Name]
-	if entry.RemovedSince != nil && entry.RemovedSince.Equal(r.Since.Time) {
+	entry, d := p.Ledger[r.Name], digest.Digest(r.Digest)
+	names := p.removable(ref, d, entry)
+	if entry.RemovedSince != nil && entry.RemovedSince.Equal(r.Since.Time) && !slices.ContainsFunc(names, p.managed) {
 		return
 	}
-	names := p.removable(ref, digest.Digest(r.Digest), entry)
-	if len(names) == 0 {
+	running := p.Running[r.Name]
+	if len(names) == 0 && !running {
 		p.steps.Save = append(p.steps.Save, store.Entry{Name: r.Name, RemovedSince: new(r.Since.Time)})
+		p.half(ref.WithDigest(d))
 		return
 	}
 	for _, n := range names {
 		p.waiting[n] = true
 	}
-	removal := Removal{Name: r.Name, Digest: r.Digest, Since: r.Since.Time, InUse: slices.ContainsFunc(names, p.busy)}
-	if p.Desired.Known && !removal.InUse {
+	removal := Removal{Name: r.Name, Digest: r.Digest, Since: r.Since.Time}
+	removal.InUse = !p.UseUnknown && slices.ContainsFunc(names, p.busy)
+	if !running && !p.UseUnknown && !removal.InUse {
 		removal.Names = names
 	}
 	p.steps.Removals = append(p.steps.Removals, removal)
 }
 
+// managed says whether edgecache looks after a name. One that was removed and is managed
+// again was named by an attempt that had not let go yet.
+func (p *planner) managed(name imageref.Reference) bool { return p.Inventory[name].Managed }
+
+// half gives up what was fetched of an image that never got a name, unless it may become
+// another one: under another name, or as layers of another tag of the repository.
+func (p *planner) half(name imageref.Reference) {
+	_, there := p.Inventory[name]
+	needed := slices.ContainsFunc(p.wished, func(w wished) bool { return w.Digest == name.Digest() }) ||
+		slices.ContainsFunc(p.steps.Missing, func(i Image) bool { return i.Ref.Name() == name.Name() })
+	if !there && !needed {
+		p.steps.Halves = append(p.steps.Halves, name)
+	}
+}
+
 // removable gives the names under which the runtime has an image that is to go, without
-// those that another wished image needs.
+// those that another wished image needs. The digest of the removal may never have arrived:
+// then the tag still names the one that was cached last. A tag that somebody else moved
+// stays.
 func (p *planner) removable(ref imageref.Reference, d digest.Digest, entry store.Entry) []imageref.Reference {
 	candidates := []imageref.Reference{ref.WithDigest(d)}
-	if h, ok := p.Inventory[ref]; ok && (h.Digest == d || h.Digest == "") {
+	if h, ok := p.Inventory[ref]; ok && (h.Digest == "" || h.Digest == d || h.Digest.String() == entry.Digest) {
 		candidates = append(candidates, ref)
 	}
-	for _, old := range entry.Previous {
-		candidates = append(candidates, ref.WithDigest(digest.Digest(old)))
+	for _, old := range append([]string{entry.Digest}, entry.Previous...) {
+		if old != "" {
+			candidates = append(candidates, ref.WithDigest(digest.Digest(old)))
+		}
 	}
 	var names []imageref.Reference
 	for _, c := range candidates {
@@ -312,6 +355,7 @@ func (p *planner) sort() {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), imageref.Compare(a.Ref, b.Ref))
 	})
 	slices.SortFunc(s.Cached, func(a, b Image) int { return imageref.Compare(a.Ref, b.Ref) })
+	slices.SortFunc(s.Halves, imageref.Compare)
 	slices.SortFunc(s.Superseded, imageref.Compare)
 	s.Superseded = slices.Compact(s.Superseded)
 	slices.SortFunc(s.Release, imageref.Compare)

@@ -71,6 +71,30 @@ func Build(s State, before []metav1.Condition) v1alpha1.NodeImageCacheStatus {
 	return status
 }
 
+// Unseen is the status of an agent that could not look at the runtime yet: what was said
+// of the object before, by an earlier process, with what the trouble is. It claims to have
+// observed no more than that.
+func Unseen(said v1alpha1.NodeImageCacheStatus, trouble string) v1alpha1.NodeImageCacheStatus {
+	status := *said.DeepCopy()
+	if meta.FindStatusCondition(status.Conditions, v1alpha1.NodeConditionReady) == nil {
+		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+			Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRuntimeError,
+			Message: "the container runtime was not looked at yet", ObservedGeneration: said.ObservedGeneration,
+		})
+	}
+	if trouble != "" {
+		meta.SetStatusCondition(&status.Conditions, degraded(trouble, said.ObservedGeneration))
+	}
+	return status
+}
+
+func degraded(trouble string, generation int64) metav1.Condition {
+	return metav1.Condition{
+		Type: v1alpha1.NodeConditionDegraded, Status: metav1.ConditionTrue, Reason: v1alpha1.NodeConditionDegraded,
+		Message: Cut(trouble), ObservedGeneration: generation,
+	}
+}
+
 func (s *State) images() []v1alpha1.NodeImageStatus {
 	var out []v1alpha1.NodeImageStatus
 	for i := range s.Steps.Cached {
@@ -203,9 +227,7 @@ func (s *State) conditions(images []v1alpha1.NodeImageStatus) []metav1.Condition
 	}
 	out := []metav1.Condition{ready}
 	if s.Trouble != "" {
-		out = append(out, metav1.Condition{
-			Type: v1alpha1.NodeConditionDegraded, Status: metav1.ConditionTrue, Reason: v1alpha1.NodeConditionDegraded, Message: s.Trouble,
-		})
+		out = append(out, degraded(s.Trouble, s.Generation))
 	}
 	return out
 }

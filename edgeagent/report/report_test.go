@@ -171,7 +171,11 @@ func TestWorth(t *testing.T) {
 		"another image":     {func(s *v1alpha1.NodeImageCacheStatus) { s.OtherImages = []v1alpha1.OtherImage{{Digest: "d"}} }, minor},
 		"a phase":           {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[1].Phase = v1alpha1.PhaseCached }, urgent},
 		"a generation":      {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration++ }, urgent},
-		"an image less":     {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = s.Images[:1] }, urgent},
+		"a trouble":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Conditions = append(s.Conditions, degraded("x", 1)) }, urgent},
+		"a first failure": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Images[1].Phase, s.Images[1].Attempts = v1alpha1.PhaseFailed, 1
+		}, urgent},
+		"an image less": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = s.Images[:1] }, urgent},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

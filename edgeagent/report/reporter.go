@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,11 @@ const (
 	// firstRetry and lastRetry bound the backoff while the API server does not answer.
 	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute
+	// echoWait is how long the API server may go on showing an older status than the one
+	// written last, before somebody else must have put it there.
+	echoWait = time.Minute
+	// correctEvery bounds how often such a status is put right.
+	correctEvery = 10 * time.Minute
 )
 
 // Writer writes the status of the object with a UID.
@@ -31,8 +37,10 @@ type Reporter struct {
 	writer Writer
 	wake   chan struct{}
 
-	mu   sync.Mutex
-	next *offer // guarded by mu
+	mu      sync.Mutex               // guards what follows
+	next    *offer                   // nil until one is offered
+	heard   *v1alpha1.NodeImageCache // the object as the API server showed it last
+	heardAt time.Time
 }
 
 type offer struct {
@@ -51,6 +59,19 @@ func (r *Reporter) Offer(uid types.UID, status *v1alpha1.NodeImageCacheStatus) {
 	fit(status)
 	r.mu.Lock()
 	r.next = &offer{uid: uid, status: status}
+	r.mu.Unlock()
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Hear takes in how the node's object stands; nil when there is none. A status there that
+// is not the one written last is put right: after a restored backup of the API server
+// nothing else would.
+func (r *Reporter) Hear(object *v1alpha1.NodeImageCache) {
+	r.mu.Lock()
+	r.heard, r.heardAt = object, time.Now()
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:
@@ -92,10 +113,11 @@ func at(t time.Time) <-chan time.Time {
 // written is what the API server has.
 type written struct {
 	offer
-	at     time.Time
-	retry  wait.Backoff
-	wait   time.Duration // before the next try, 0 after a success
-	failed types.UID     // of the object that could not be written
+	at        time.Time // when the write began
+	corrected time.Time // when a status of somebody else was replaced last
+	retry     wait.Backoff
+	wait      time.Duration // before the next try, 0 after a success
+	failed    types.UID     // of the object that could not be written
 }
 
 // urgency says what the newest offer is worth.
@@ -115,7 +137,7 @@ func (r *Reporter) due(w *written, set time.Time) time.Time {
 	var delay time.Duration
 	switch u := w.urgency(r.newest()); {
 	case u == none:
-		return time.Time{}
+		return r.doubt(w)
 	case w.wait > 0 && w.failed == r.newest().uid:
 		delay = w.wait
 	case u == minor:
@@ -129,10 +151,39 @@ func (r *Reporter) due(w *written, set time.Time) time.Time {
 	return set
 }
 
+// doubt says when the status that was heard last is to be put right, the zero time if it is
+// as written. What was heard before the write began is older. What was heard after it may
+// be the echo of an earlier write, and then that of the last one follows.
+func (r *Reporter) doubt(w *written) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.heard == nil || r.heard.UID != w.uid || !r.heardAt.After(w.at) || same(&r.heard.Status, w.status) {
+		return time.Time{}
+	}
+	due := r.heardAt.Add(echoWait)
+	if least := w.corrected.Add(correctEvery); due.Before(least) {
+		return least
+	}
+	return due
+}
+
+// same compares what every release of the API server keeps of a status: what one may not
+// know and drop is no reason to write.
+func same(a, b *v1alpha1.NodeImageCacheStatus) bool {
+	return a.ObservedGeneration == b.ObservedGeneration &&
+		slices.EqualFunc(a.Images, b.Images, func(x, y v1alpha1.NodeImageStatus) bool {
+			return x.Name == y.Name && x.Digest == y.Digest && x.Phase == y.Phase
+		})
+}
+
 func (r *Reporter) write(ctx context.Context, w *written) {
-	next := r.newest()
+	next, began := r.newest(), time.Now()
 	if w.urgency(next) == none {
-		return
+		if due := r.doubt(w); due.IsZero() || began.Before(due) {
+			return
+		}
+		klog.FromContext(ctx).Info("The status was changed by somebody else, writing it again")
+		w.corrected = began
 	}
 	if err := r.writer.WriteStatus(ctx, next.uid, next.status); err != nil {
 		if ctx.Err() == nil {
@@ -141,7 +192,7 @@ func (r *Reporter) write(ctx context.Context, w *written) {
 		w.wait, w.failed = w.retry.Step(), next.uid
 		return
 	}
-	w.offer, w.at, w.wait, w.retry = *next, time.Now(), 0, newBackoff()
+	w.offer, w.at, w.wait, w.retry = *next, began, 0, newBackoff()
 }
 
 func newBackoff() wait.Backoff {

@@ -1,10 +1,13 @@
 package report
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"edgecache.dev/api/v1alpha1"
 )
@@ -14,7 +17,7 @@ type urgency int
 
 const (
 	none   urgency = iota // says nothing new
-	minor                 // figures moved
+	minor                 // figures moved, or what fails fails in another way
 	urgent                // something happened
 )
 
@@ -34,25 +37,45 @@ func worth(last, next *v1alpha1.NodeImageCacheStatus) urgency {
 		return urgent
 	}
 	a, b := last.DeepCopy(), next.DeepCopy()
-	moved := minorChanges(a, b)
+	before := byImage(a.Images)
+	figures, words, flaps := figuresMoved(a, b, before), wordsMoved(a, b), calm(b.Images, before)
 	for _, s := range []*v1alpha1.NodeImageCacheStatus{a, b} {
-		s.Disk, s.OtherImages, s.Summary.Available = nil, nil, ""
-		s.Registries, s.UnpackBytesPerSecond = nil, 0
-		for i := range s.Images {
-			s.Images[i].BytesPulled, s.Images[i].Size = 0, 0
-		}
+		strip(s)
 	}
 	switch {
 	case !equality.Semantic.DeepEqual(a, b):
 		return urgent
-	case moved:
+	case figures || words || flaps:
 		return minor
 	}
 	return none
 }
 
-// minorChanges says whether figures moved far enough to be told.
-func minorChanges(a, b *v1alpha1.NodeImageCacheStatus) bool {
+// strip leaves what is urgent when it changes. The summary, and why and how far a node is
+// ready, only count what the images say.
+func strip(s *v1alpha1.NodeImageCacheStatus) {
+	s.Disk, s.OtherImages, s.Summary = nil, nil, v1alpha1.NodeImageCacheSummary{}
+	s.Registries, s.UnpackBytesPerSecond = nil, 0
+	for i := range s.Images {
+		s.Images[i].BytesPulled, s.Images[i].Size = 0, 0
+	}
+	for i := range s.Conditions {
+		s.Conditions[i].Reason, s.Conditions[i].Message = "", ""
+	}
+}
+
+type imageKey struct{ name, digest string }
+
+func byImage(images []v1alpha1.NodeImageStatus) map[imageKey]*v1alpha1.NodeImageStatus {
+	m := make(map[imageKey]*v1alpha1.NodeImageStatus, len(images))
+	for i := range images {
+		m[imageKey{images[i].Name, images[i].Digest}] = &images[i]
+	}
+	return m
+}
+
+// figuresMoved says whether figures moved far enough to be told.
+func figuresMoved(a, b *v1alpha1.NodeImageCacheStatus, before map[imageKey]*v1alpha1.NodeImageStatus) bool {
 	if (a.Disk == nil) != (b.Disk == nil) || a.Disk != nil && far(a.Disk.Available, b.Disk.Available, b.Disk.Capacity, diskStep) {
 		return true
 	}
@@ -60,12 +83,39 @@ func minorChanges(a, b *v1alpha1.NodeImageCacheStatus) bool {
 		return true
 	}
 	return slices.ContainsFunc(b.Images, func(n v1alpha1.NodeImageStatus) bool {
-		i := slices.IndexFunc(a.Images, func(o v1alpha1.NodeImageStatus) bool { return o.Name == n.Name && o.Digest == n.Digest })
-		if i < 0 {
-			return true
-		}
-		return a.Images[i].Size != n.Size || far(a.Images[i].BytesPulled, n.BytesPulled, n.Size, progressStep)
+		o := before[imageKey{n.Name, n.Digest}]
+		return o == nil || o.Size != n.Size || far(o.BytesPulled, n.BytesPulled, n.Size, progressStep)
 	})
+}
+
+// wordsMoved says whether a trouble is another one than before: its text may differ each
+// time that it is met. That of Ready moves with the images.
+func wordsMoved(a, b *v1alpha1.NodeImageCacheStatus) bool {
+	return slices.ContainsFunc(b.Conditions, func(c metav1.Condition) bool {
+		o := meta.FindStatusCondition(a.Conditions, c.Type)
+		return c.Type != v1alpha1.NodeConditionReady && o != nil && (o.Reason != c.Reason || o.Message != c.Message)
+	})
+}
+
+// calm takes out of two statuses how images that go on failing come and go between their
+// attempts, and says whether that is worth telling: a thousand of them must not write a
+// thousand times. Attempts count when they have doubled, messages not at all.
+func calm(images []v1alpha1.NodeImageStatus, before map[imageKey]*v1alpha1.NodeImageStatus) (moved bool) {
+	for i := range images {
+		n := &images[i]
+		o := before[imageKey{n.Name, n.Digest}]
+		if o == nil || !failing(o) || !failing(n) {
+			continue
+		}
+		moved = moved || o.Phase != n.Phase || o.Reason != n.Reason || bits.Len32(uint32(o.Attempts)) != bits.Len32(uint32(n.Attempts))
+		o.Phase, o.Reason, o.Message, o.Attempts, o.Since = n.Phase, n.Reason, n.Message, n.Attempts, n.Since
+	}
+	return moved
+}
+
+// failing says whether an image has failed before and is still to come.
+func failing(i *v1alpha1.NodeImageStatus) bool {
+	return i.Attempts > 0 && (i.Phase == v1alpha1.PhaseFailed || i.Phase == v1alpha1.PhasePulling || i.Phase == v1alpha1.PhasePending)
 }
 
 // far says whether two figures are at least step percent of the whole apart.

@@ -57,7 +57,8 @@ type Keeper interface {
 	// are skipped.
 	Release(ctx context.Context, names ...imageref.Reference) error
 	// Remove removes exactly these names, and the content that no name is left for. Names
-	// that are not there are skipped. A driver without the capability untag gives a
+	// that are not there are skipped; one by digest also gives up what an Ensure that is
+	// not running any more left of that digest. A driver without the capability untag gives a
 	// *NameSharedError and removes nothing of an image that has other names. It goes on
 	// after a failure; errors are joined.
 	Remove(ctx context.Context, names ...imageref.Reference) error

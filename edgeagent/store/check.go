@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -31,8 +32,14 @@ func ExitCode(err error) int {
 	return 1
 }
 
-// childWait bounds the check of a file: 64 MiB on a slow card take seconds.
-const childWait = time.Minute
+const (
+	// childWait bounds one check of a file: 64 MiB on a slow card take seconds.
+	childWait = time.Minute
+	// childTries is how often a check is begun that somebody else ended.
+	childTries = 3
+	// childPause is between them: memory that ran out may be there again.
+	childPause = 2 * time.Second
+)
 
 // CheckFile reads every record of a store file and verifies bbolt's own structure. It
 // gives a damage error (IsDamage) or one that says why the file could not be read.
@@ -82,19 +89,36 @@ func (s *Store) check() error {
 }
 
 // InChild gives a Validator that runs a command with the file's path as its last
-// argument. The command runs CheckFile and exits with ExitCode; being ended by a signal is
-// damage.
+// argument. The command runs CheckFile and exits with ExitCode. A fault is damage; being
+// ended from outside, by a signal or the context, says nothing of the file: the check is
+// begun anew, and fails without a verdict when it is ended again.
 func InChild(argv ...string) Validator {
 	return func(ctx context.Context, path string) error {
-		ctx, cancel := context.WithTimeout(ctx, childWait)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], path)...)
-		cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
-		var said bytes.Buffer
-		cmd.Stderr = &said
-		return verdict(path, cmd.Run(), said.String())
+		for try := 1; ; try++ {
+			err := runChild(ctx, argv, path)
+			if try == childTries || !errors.Is(err, errNoVerdict) || !sleep(ctx, childPause) {
+				return err
+			}
+		}
 	}
 }
+
+func runChild(ctx context.Context, argv []string, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, childWait)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], append(argv[1:len(argv):len(argv)], path)...)
+	cmd.Env = append(os.Environ(), "GOTRACEBACK=none")
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	err := cmd.Run()
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("checking store %s: %w: %w", path, errNoVerdict, context.Cause(ctx))
+	}
+	return verdict(path, err, said.String())
+}
+
+// errNoVerdict says that a check was ended before it could tell.
+var errNoVerdict = errors.New("the check was ended before it could tell whether the file is intact, and the file is left as it is")
 
 // verdict turns how the child ended into what is known of the file.
 func verdict(path string, err error, said string) error {
@@ -108,16 +132,44 @@ func verdict(path string, err error, said string) error {
 		return fmt.Errorf("checking store %s: %w", path, ErrLocked)
 	case exit.ExitCode() == exitDamaged:
 		return fmt.Errorf("checking store: %s: %w", firstLine(said), errDamaged)
-	case exit.ExitCode() == crashed, exit.ExitCode() == goPanicked:
-		return fmt.Errorf("checking store %s: the check crashed (%s): %w", path, firstLine(said), errDamaged)
+	case exit.ExitCode() == goPanicked, faulted(exit):
+		return fmt.Errorf("checking store %s: the check crashed (%s, %s): %w", path, exit.ProcessState, firstLine(said), errDamaged)
+	case exit.ExitCode() == signalled:
+		return fmt.Errorf("checking store %s: %w (%s)", path, errNoVerdict, exit.ProcessState)
 	}
 	return fmt.Errorf("checking store %s: %s", path, firstLine(said))
 }
 
 const (
-	crashed    = -1 // ended by a signal
+	signalled  = -1 // ended by a signal
 	goPanicked = 2  // a fault or panic that the Go runtime reported
 )
+
+// faulted says whether the child was ended by a signal that its own doing raises. Others
+// come from whoever stops the agent, or from the kernel when memory runs out.
+func faulted(exit *exec.ExitError) bool {
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return false
+	}
+	switch status.Signal() {
+	case syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGABRT, syscall.SIGFPE, syscall.SIGILL:
+		return true
+	}
+	return false
+}
+
+// sleep waits and says whether the context is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
 
 func firstLine(s string) string {
 	line, _, _ := bytes.Cut([]byte(s), []byte("\n"))

@@ -20,8 +20,9 @@
 //     rewritten.
 //
 // Failure model: a full disk fails a write and damages nothing; the write is tried again
-// by the next change. A file locked by another process, or of a newer schema, is an error
-// that says so: neither is damage.
+// by the next change. A file that is locked by another process, of a newer schema or not
+// to be opened, and one whose check was ended before it could tell, is an error that says so:
+// none of these is damage, and the file stays.
 //
 // A Store is safe for concurrent use; bbolt has one writer at a time.
 package store

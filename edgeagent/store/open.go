@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -137,10 +138,18 @@ func openFile(path string, readOnly bool) (db *bolt.DB, err error) {
 		return db, nil
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, fmt.Errorf("opening store %s: %w", path, ErrLocked)
-	case errors.Is(err, os.ErrPermission), errors.Is(err, os.ErrNotExist):
+	case refused(err):
 		return nil, fmt.Errorf("opening store %s: %w", path, err)
 	}
 	return nil, fmt.Errorf("opening store %s: %w: %w", path, err, errDamaged)
+}
+
+// refused says whether the system would not open a file, which says nothing of what is in
+// it: no permission, no memory, a file system that is read only. A disk that cannot read it
+// (EIO) has lost it.
+func refused(err error) bool {
+	errno, ok := errors.AsType[syscall.Errno](err)
+	return ok && errno != syscall.EIO
 }
 
 // create makes a store under a temporary name and renames it: a crash in between leaves

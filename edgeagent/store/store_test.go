@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -246,7 +247,9 @@ func TestChildVerdicts(t *testing.T) {
 	}{
 		"intact":          {script: "exit 0", ok: true},
 		"damaged":         {script: "echo bad record >&2; exit 3", damage: true},
-		"ended by signal": {script: "kill -SEGV $$", damage: true},
+		"a fault":         {script: "kill -SEGV $$", damage: true},
+		"out of memory":   {script: "kill -KILL $$"},
+		"told to stop":    {script: "kill -TERM $$"},
 		"fatal Go fault":  {script: "echo fatal error: fault >&2; exit 2", damage: true},
 		"locked":          {script: "exit 4", locked: true},
 		"could not tell":  {script: "echo permission denied >&2; exit 1"},
@@ -264,6 +267,55 @@ func TestChildVerdicts(t *testing.T) {
 				t.Errorf("verdict %v, want ok %v, damage %v", err, tc.ok, tc.damage)
 			}
 		})
+	}
+}
+
+// TestAnEndedCheckIsNoDamage: a check that was stopped with the agent, or killed when memory
+// ran out, leaves the file alone, and is begun anew while there is a point.
+func TestAnEndedCheckIsNoDamage(t *testing.T) {
+	t.Parallel()
+	t.Run("killed once", func(t *testing.T) {
+		t.Parallel()
+		been := filepath.Join(t.TempDir(), "been")
+		script := fmt.Sprintf("test -e %[1]s || { touch %[1]s; kill -KILL $$; }", been)
+		if err := InChild("/bin/sh", "-c", script, "sh")(t.Context(), "some.db"); err != nil {
+			t.Errorf("verdict %v, want intact: the second check told", err)
+		}
+	})
+	t.Run("stopped", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		s, _ := open(t, dir, "n1")
+		if err := errors.Join(s.Save(entries(3), nil), s.Close()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, origin, err := Open(ctx, dir, "n1", InChild("/bin/sh", "-c", "exec sleep 60", "sh"))
+		if err == nil || IsDamage(err) || origin.Aside != "" {
+			t.Errorf("Open: %+v, %v, want an error that is no damage", origin, err)
+		}
+		s, origin = open(t, dir, "n1")
+		if ledger, err := s.Ledger(); err != nil || len(ledger) != 3 || origin.New {
+			t.Errorf("%d entries (%v), want the store as it was", len(ledger), err)
+		}
+	})
+}
+
+// TestRefusalIsNoDamage: what the system says about opening a file is not about its content.
+func TestRefusalIsNoDamage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.Symlink(FileName, filepath.Join(dir, FileName)); err != nil { // ELOOP stands for EROFS, ENOMEM and others
+		t.Fatal(err)
+	}
+	if _, origin, err := Open(t.Context(), dir, "n1", inChild); err == nil || IsDamage(err) || origin.Aside != "" {
+		t.Errorf("Open: %+v, %v, want an error that is no damage", origin, err)
+	}
+	for errno, want := range map[syscall.Errno]bool{syscall.EROFS: true, syscall.ENOMEM: true, syscall.EMFILE: true, syscall.EACCES: true, syscall.EIO: false} {
+		if got := refused(fmt.Errorf("opening: %w", &os.PathError{Op: "open", Err: errno})); got != want {
+			t.Errorf("refused(%v) = %v, want %v", errno, got, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"edgecache.dev/edgeagent/fetch"
@@ -48,7 +51,7 @@ type Options struct {
 	// Namespace is containerd's. Default "k8s.io", which the kubelet uses.
 	Namespace string
 	// Snapshotter is where images are unpacked. Default: the one that CRI uses, which
-	// containerd is asked for; "overlayfs" when it does not say.
+	// containerd is asked for; "overlayfs" where it runs without CRI.
 	Snapshotter string
 	// Source is where images come from. Required.
 	Source fetch.Source
@@ -116,7 +119,10 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 	if err != nil {
 		return runtime.Info{}, err
 	}
-	sn := d.snapshotterName(ctx)
+	sn, err := d.snapshotterName(ctx)
+	if err != nil {
+		return runtime.Info{}, err
+	}
 	return runtime.Info{
 		Name: "containerd", Version: v.Version, Snapshotter: sn, Platform: platforms.Format(d.options.Platform),
 		Root: cmp.Or(roots[snapshotterPlugin+"."+sn], roots[contentPlugin+".content"]),
@@ -141,31 +147,36 @@ func (d *Driver) roots(ctx context.Context) (map[string]string, error) {
 
 func uri(p *introspection.Plugin) string { return p.Type + "." + p.ID }
 
-// snapshotterName gives the snapshotter to unpack into.
-func (d *Driver) snapshotterName(ctx context.Context) string {
+// snapshotterName gives the snapshotter to unpack into. It fails while nobody can say which:
+// in another one images would be unpacked for nobody.
+func (d *Driver) snapshotterName(ctx context.Context) (string, error) {
 	d.mu.Lock()
 	known := d.snapshotter
 	d.mu.Unlock()
 	if known != "" {
-		return known
+		return known, nil
 	}
 	asked, err := d.askSnapshotter(ctx)
 	if err != nil {
-		return DefaultSnapshotter // asked again next time
+		return "", runtime.Failed("asking containerd for the snapshotter of CRI", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.snapshotter = asked
-	return asked
+	return asked, nil
 }
 
 // askSnapshotter finds the snapshotter whose directory CRI gives as its image file system.
+// Where containerd runs without CRI it is the default.
 func (d *Driver) askSnapshotter(ctx context.Context) (string, error) {
 	conn, ok := d.client.Conn().(*grpc.ClientConn)
 	if !ok || d.options.Namespace != DefaultNamespace {
 		return DefaultSnapshotter, nil
 	}
 	info, err := cri.NewImageServiceClient(conn).ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
+	if status.Code(err) == codes.Unimplemented {
+		return DefaultSnapshotter, nil
+	}
 	if err != nil {
 		return "", err
 	}
@@ -174,11 +185,23 @@ func (d *Driver) askSnapshotter(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, fs := range info.GetImageFilesystems() {
-		for name, root := range roots {
-			if sn, ok := strings.CutPrefix(name, snapshotterPlugin+"."); ok && root != "" && root == fs.GetFsId().GetMountpoint() {
-				return sn, nil
-			}
+		if sn, ok := snapshotterOf(fs.GetFsId().GetMountpoint(), roots); ok {
+			return sn, nil
 		}
 	}
-	return "", errors.New("CRI names no directory of a snapshotter")
+	return "", errors.New("CRI names no directory of a snapshotter: name it with --snapshotter")
+}
+
+// snapshotterOf finds the snapshotter of a directory: the one whose root it is, or, as CRI
+// makes up the directory of one that says no root, the one that it is named after.
+func snapshotterOf(dir string, roots map[string]string) (string, bool) {
+	for plugin, root := range roots {
+		if sn, ok := strings.CutPrefix(plugin, snapshotterPlugin+"."); ok && root != "" && root == dir {
+			return sn, true
+		}
+	}
+	plugin := filepath.Base(dir)
+	sn, ok := strings.CutPrefix(plugin, snapshotterPlugin+".")
+	_, there := roots[plugin]
+	return sn, ok && there
 }

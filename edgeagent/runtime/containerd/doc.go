@@ -12,7 +12,7 @@
 //     synced to disk (diff.WithSyncFs): containerd itself does not sync what it unpacks, and
 //     a power cut would leave files of zeros in an image that counts as present.
 //  2. Until the record is there, a lease holds all that was fetched, for a day after the
-//     last attempt.
+//     last attempt. It goes with the last name of the digest, too.
 //  3. The records that CRI makes under the image's ID ("sha256:…") are not names: they go
 //     with the last name of the image, since nobody else would remove them.
 //

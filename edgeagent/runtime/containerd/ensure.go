@@ -28,7 +28,11 @@ func (d *Driver) Ensure(ctx context.Context, r runtime.Request, progress func(ru
 	}
 	defer leave()
 	done, err := d.isDone(ctx, r)
-	if err == nil && !done {
+	switch {
+	case err != nil:
+	case done:
+		_, err = d.leases.Drop(ctx, r.Digest) // of an agent that was killed after it named the image
+	default:
 		err = d.bring(ctx, r, progress)
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -69,7 +73,7 @@ func (d *Driver) bring(ctx context.Context, r runtime.Request, progress func(run
 	}
 	p := fetch.Puller{
 		Source: d.options.Source, Store: lease.Store{Store: d.client.ContentStore(), Lease: l},
-		Options: d.options.Fetch, Layers: d.missingLayers,
+		Options: d.options.Fetch, Layers: d.missingLayers, Collect: d.collectGarbage,
 	}
 	img, err := p.Image(ctx, fetch.Want{Name: r.Name, Digest: r.Digest, Platform: d.options.Platform}, progress)
 	if err != nil {
@@ -88,6 +92,10 @@ func (d *Driver) bring(ctx context.Context, r runtime.Request, progress func(run
 			return err
 		}
 	}
+	// Also when the call was cancelled meanwhile, as it is when the agent sees the names
+	// before the call has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
 	if err := l.Release(ctx); err != nil {
 		return runtime.Failed("ensuring "+r.Name.String(), err)
 	}
@@ -102,7 +110,11 @@ func (d *Driver) unpack(ctx context.Context, img fetch.Image) error {
 	}
 	defer leave()
 	i := client.NewImageWithPlatform(d.client, images.Image{Name: img.Target.Digest.String(), Target: img.Target}, platforms.Only(d.options.Platform))
-	err = i.Unpack(ctx, d.snapshotterName(ctx), client.WithUnpackApplyOpts(diff.WithSyncFs(true)))
+	sn, err := d.snapshotterName(ctx)
+	if err != nil {
+		return err
+	}
+	err = i.Unpack(ctx, sn, client.WithUnpackApplyOpts(diff.WithSyncFs(true)))
 	if err == nil {
 		return nil
 	}
@@ -113,16 +125,16 @@ func (d *Driver) unpack(ctx context.Context, img fetch.Image) error {
 	return runtime.Failed(doing, err)
 }
 
-// deleteDamaged looks for the stored layers of an image that are not what they should be,
+// deleteDamaged looks for the stored blobs of an image that are not what they should be,
 // after unpacking failed, and deletes them, so that the next attempt fetches them.
 func (d *Driver) deleteDamaged(ctx context.Context, img fetch.Image) error {
 	var deleted []error
 	store := d.client.ContentStore()
-	for _, layer := range img.Blobs() {
-		intact, err := fetch.Intact(ctx, store, layer.Digest)
+	for _, blob := range append(img.Blobs(), img.Target, img.Manifest) {
+		intact, err := fetch.Intact(ctx, store, blob.Digest)
 		if err == nil && !intact {
-			err = store.Delete(ctx, layer.Digest)
-			deleted = append(deleted, fmt.Errorf("stored layer %s is damaged and was deleted", layer.Digest))
+			err = ignoreNotFound(store.Delete(ctx, blob.Digest))
+			deleted = append(deleted, fmt.Errorf("stored blob %s is damaged and was deleted", blob.Digest))
 		}
 		if err != nil {
 			return err

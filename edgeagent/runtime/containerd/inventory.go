@@ -76,7 +76,11 @@ func (d *Driver) complete(ctx context.Context, f facts) (bool, error) {
 }
 
 func (d *Driver) hasSnapshot(ctx context.Context, chain string) (bool, error) {
-	info, err := d.client.SnapshotService(d.snapshotterName(ctx)).Stat(ctx, chain)
+	sn, err := d.snapshotterName(ctx)
+	if err != nil {
+		return false, err
+	}
+	info, err := d.client.SnapshotService(sn).Stat(ctx, chain)
 	if err != nil {
 		return false, ignoreNotFound(err)
 	}
@@ -199,7 +203,11 @@ func (d *Driver) containerImages(ctx context.Context) (map[string]struct{}, erro
 // usedChains gives the snapshots that something is mounted on.
 func (d *Driver) usedChains(ctx context.Context) (map[string]struct{}, error) {
 	chains := map[string]struct{}{}
-	err := d.client.SnapshotService(d.snapshotterName(ctx)).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+	sn, err := d.snapshotterName(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = d.client.SnapshotService(sn).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
 		if info.Kind != snapshots.KindCommitted {
 			chains[info.Parent] = struct{}{}
 		}

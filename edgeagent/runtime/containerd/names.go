@@ -3,10 +3,12 @@ package containerd
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"edgecache.dev/api/imageref"
@@ -117,8 +119,9 @@ type named struct {
 	id           string // "" when unknown
 }
 
-// Remove deletes records, and those of CRI that are left without a name. The last deletion
-// waits for the garbage collector, so that the disk is free when it returns.
+// Remove deletes records, those of CRI that are left without a name, and leases that a
+// killed or cancelled pull left. The last deletion waits for the garbage collector, so that
+// the disk is free when it returns.
 func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -128,6 +131,10 @@ func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error 
 	}
 	remove, orphans := split(all, names)
 	var errs []error
+	dropped, err := d.dropLeases(ctx, nameless(all, remove, names))
+	if err != nil {
+		errs = append(errs, runtime.Failed("removing images", err))
+	}
 	list := slices.Concat(remove, orphans)
 	for i, r := range list {
 		var opts []images.DeleteOpt
@@ -138,7 +145,43 @@ func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error 
 			errs = append(errs, runtime.Failed("removing image "+r.name, err))
 		}
 	}
+	if dropped && len(list) == 0 {
+		errs = append(errs, d.collectGarbage(ctx))
+	}
 	return errors.Join(errs...)
+}
+
+// nameless gives the digests that are meant by the names to remove and that no other name
+// is left for.
+func nameless(all, remove []named, names []imageref.Reference) []digest.Digest {
+	meant, stay := map[digest.Digest]bool{}, map[string]bool{}
+	for _, n := range names {
+		meant[n.Digest()] = n.Digest() != ""
+	}
+	for _, r := range remove {
+		meant[digest.Digest(r.digest)] = true
+	}
+	for _, r := range all {
+		stay[r.digest] = stay[r.digest] || !isID(r.name) && !slices.Contains(remove, r)
+	}
+	maps.DeleteFunc(meant, func(dg digest.Digest, is bool) bool { return !is || stay[dg.String()] })
+	return slices.Sorted(maps.Keys(meant))
+}
+
+// dropLeases lets go of what pulls hold that are not running. It says whether there was
+// anything.
+func (d *Driver) dropLeases(ctx context.Context, digests []digest.Digest) (dropped bool, err error) {
+	var errs []error
+	for _, dg := range digests {
+		leave, ok := d.pulls.Try(dg)
+		if !ok {
+			continue
+		}
+		did, err := d.leases.Drop(ctx, dg)
+		leave()
+		dropped, errs = dropped || did, append(errs, err)
+	}
+	return dropped, errors.Join(errs...)
 }
 
 // named lists all image records.

@@ -1,12 +1,19 @@
 package containerd
 
 import (
+	"context"
+	"net"
+	"path/filepath"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"edgecache.dev/api/imageref"
 )
@@ -116,10 +123,100 @@ func TestAwayContainerd(t *testing.T) {
 	if _, err := d.Info(t.Context()); err == nil {
 		t.Error("Info answers without containerd")
 	}
-	if got := d.snapshotterName(t.Context()); got != DefaultSnapshotter {
-		t.Errorf("snapshotter = %q, want %q while nobody can be asked", got, DefaultSnapshotter)
+	if got, err := d.snapshotterName(t.Context()); err == nil {
+		t.Errorf("snapshotter = %q, want an error while nobody can be asked", got)
 	}
 	if err := d.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestSnapshotterOf(t *testing.T) {
+	t.Parallel()
+	const root = "/var/lib/containerd/io.containerd.snapshotter.v1."
+	roots := map[string]string{
+		contentPlugin + ".content": "/content", snapshotterPlugin + ".overlayfs": root + "overlayfs",
+		snapshotterPlugin + ".zfs": "/zfs", snapshotterPlugin + ".stargz": "",
+	}
+	for dir, want := range map[string]string{
+		root + "overlayfs": "overlayfs", "/zfs": "zfs", root + "stargz": "stargz", root + "gone": "", "/content": "", "": "",
+	} {
+		if got, ok := snapshotterOf(dir, roots); ok != (want != "") || ok && got != want {
+			t.Errorf("snapshotter of %q = %q, %v, want %q", dir, got, ok, want)
+		}
+	}
+}
+
+// fakeCRI answers ImageFsInfo with an error, over a socket.
+type fakeCRI struct {
+	cri.UnimplementedImageServiceServer
+	err error
+}
+
+func (f fakeCRI) ImageFsInfo(context.Context, *cri.ImageFsInfoRequest) (*cri.ImageFsInfoResponse, error) {
+	return nil, f.err
+}
+
+// TestSnapshotterIsAsked: only a containerd without CRI gives the default. One whose CRI is
+// not up yet says nothing.
+func TestSnapshotterIsAsked(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"without CRI": {status.Error(codes.Unimplemented, "unknown service"), DefaultSnapshotter},
+		"not up yet":  {status.Error(codes.Unavailable, "server is not initialized yet"), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			socket := filepath.Join(t.TempDir(), "s")
+			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := grpc.NewServer()
+			cri.RegisterImageServiceServer(server, fakeCRI{err: tc.err})
+			go func() { _ = server.Serve(listener) }()
+			t.Cleanup(server.Stop)
+			d, err := New(Options{Address: socket})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = d.Close() })
+			if got, err := d.snapshotterName(t.Context()); got != tc.want || (err == nil) != (tc.want != "") {
+				t.Errorf("snapshotter = %q, %v, want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestNameless(t *testing.T) {
+	t.Parallel()
+	d1, d2, id := digest.FromString("1"), digest.FromString("2"), digest.FromString("id").String()
+	v1, v2, record := named{"r.example/app:v1", d1.String(), id}, named{"r.example/app:v2", d1.String(), id}, named{id, d1.String(), id}
+	tests := map[string]struct {
+		all, remove []named
+		names       []string
+		want        []digest.Digest
+	}{
+		"the last name":                   {[]named{v1, record}, []named{v1}, []string{v1.name}, []digest.Digest{d1}},
+		"one of two names":                {[]named{v1, v2, record}, []named{v1}, []string{v1.name}, nil},
+		"a digest that has no name":       {[]named{v1}, nil, []string{"r.example/app@" + d2.String()}, []digest.Digest{d2}},
+		"a digest named elsewhere":        {[]named{v1}, nil, []string{"r.example/app@" + d1.String()}, nil},
+		"a tag that is not there":         {[]named{v1}, nil, []string{"r.example/app:v3"}, nil},
+		"a tag whose lease has no record": {nil, nil, []string{"r.example/app:v3", "r.example/app@" + d2.String()}, []digest.Digest{d2}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var names []imageref.Reference
+			for _, s := range tc.names {
+				names = append(names, ref(t, s))
+			}
+			if diff := cmp.Diff(tc.want, nameless(tc.all, tc.remove, names)); diff != "" {
+				t.Errorf("digests (-want +got):\n%s", diff)
+			}
+		})
 	}
 }

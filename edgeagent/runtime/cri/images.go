@@ -163,8 +163,30 @@ func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error 
 	var errs []error
 	for _, name := range names {
 		errs = append(errs, d.remove(ctx, name, names, info.Can(runtime.CanUntag)))
+		if info.Can(runtime.CanResume) && name.Digest() != "" {
+			errs = append(errs, d.dropLease(ctx, name))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// dropLease lets go of what a pull that is not running any more left of a digest, unless
+// the image has its name.
+func (d *Driver) dropLease(ctx context.Context, name imageref.Reference) error {
+	leave, ok := d.pulls.Try(name.Digest())
+	if !ok {
+		return nil
+	}
+	defer leave()
+	if _, there, err := d.status(ctx, name); err != nil || there {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(inNamespace(ctx), callTimeout)
+	defer cancel()
+	if _, err := d.leases.Drop(ctx, name.Digest()); err != nil {
+		return runtime.Failed("removing what is left of "+name.String(), err)
+	}
+	return nil
 }
 
 // remove removes one of several names that are to go.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -171,14 +172,28 @@ func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error 
 	for _, name := range names {
 		dropped = append(dropped, dropName(idx, name)...)
 	}
-	if len(dropped) == 0 {
-		return nil
+	if len(dropped) > 0 {
+		if err := d.writeIndex(idx); err != nil {
+			return runtime.Failed("removing images", err)
+		}
 	}
-	if err := d.writeIndex(idx); err != nil {
-		return runtime.Failed("removing images", err)
+	if dropped = append(dropped, halves(names, dropped)...); len(dropped) == 0 {
+		return nil
 	}
 	if err := errors.Join(d.sweep(ctx, idx, dropped), d.sweepOld(ctx, idx)); err != nil {
 		return runtime.Failed(fmt.Sprintf("removing the blobs of %d names", len(dropped)), err)
 	}
 	return nil
+}
+
+// halves gives what the digests of names stand for that had no name: what is left of a pull
+// that was given up.
+func halves(names []imageref.Reference, dropped []ocispec.Descriptor) (out []ocispec.Descriptor) {
+	for _, name := range names {
+		same := func(e ocispec.Descriptor) bool { return e.Digest == name.Digest() }
+		if name.Digest() != "" && !slices.ContainsFunc(dropped, same) {
+			out = append(out, ocispec.Descriptor{Digest: name.Digest()})
+		}
+	}
+	return out
 }

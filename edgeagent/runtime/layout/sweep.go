@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -95,7 +97,8 @@ func (d *Driver) needed(ctx context.Context, idx *ocispec.Index) (set, error) {
 	return keep, nil
 }
 
-// sweep removes the blobs of entries that were dropped from the index, under mu.
+// sweep removes the blobs of entries that were dropped from the index, and the ingests of
+// such blobs, under mu.
 func (d *Driver) sweep(ctx context.Context, idx *ocispec.Index, dropped []ocispec.Descriptor) error {
 	keep, err := d.needed(ctx, idx)
 	if err != nil {
@@ -107,13 +110,19 @@ func (d *Driver) sweep(ctx context.Context, idx *ocispec.Index, dropped []ocispe
 			return err
 		}
 	}
+	maps.DeleteFunc(gone, func(dg digest.Digest, _ bool) bool { return keep[dg] || dg == "" })
 	var errs []error
 	for dg := range gone {
-		if !keep[dg] && dg != "" {
-			errs = append(errs, d.removeBlob(ctx, dg))
+		errs = append(errs, d.removeBlob(ctx, dg))
+	}
+	ingests, err := d.store.ListStatuses(ctx)
+	for _, in := range ingests {
+		// An ingest is named "layer-sha256:…".
+		if _, dg, ok := strings.Cut(in.Ref, "-"); ok && gone[digest.Digest(dg)] {
+			errs = append(errs, d.store.Abort(ctx, in.Ref))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
 func (d *Driver) removeBlob(ctx context.Context, dg digest.Digest) error {

@@ -64,6 +64,15 @@ func (k Keeper) Take(ctx context.Context, d digest.Digest) (*Lease, error) {
 	return l, nil
 }
 
+// Drop lets go of what earlier pulls of a digest hold. It says whether there was anything.
+func (k Keeper) Drop(ctx context.Context, d digest.Digest) (bool, error) {
+	l, err := k.Take(ctx, d)
+	if err != nil || l.current.ID == "" {
+		return false, err
+	}
+	return true, l.Release(ctx)
+}
+
 // Use gives a context under which content is kept. done ends the use.
 func (l *Lease) Use(ctx context.Context) (leased context.Context, done func(), err error) {
 	l.mu.Lock()

@@ -38,7 +38,7 @@ func TestContainerdConformance(t *testing.T) {
 		return runtimetest.Harness{
 			Driver: newContainerd(t, o),
 			Reopen: func(t *testing.T) runtime.Driver { return newContainerd(t, o) },
-			Name:   d.name, Unname: d.unname, Damage: d.damage, Has: d.has, Pinned: d.pinned,
+			Name:   d.name, Unname: d.unname, Damage: d.damage, Has: d.has, Pinned: d.pinned, State: d.socket(),
 		}
 	})
 }

@@ -38,7 +38,7 @@ func TestCRIConformance(t *testing.T) {
 		return runtimetest.Harness{
 			Driver: newCRI(t, o),
 			Reopen: func(t *testing.T) runtime.Driver { return newCRI(t, o) },
-			Name:   d.name, Unname: d.unname, Has: d.has, Pinned: d.pinned, Unwritten: copyBuffer,
+			Name:   d.name, Unname: d.unname, Has: d.has, Pinned: d.pinned, State: d.socket(), Unwritten: copyBuffer,
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	"go.uber.org/goleak"
@@ -23,6 +24,7 @@ import (
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/containerd"
 	"edgecache.dev/edgeagent/runtime/runtimetest"
+	"edgecache.dev/test/lab/omit"
 	"edgecache.dev/test/lab/process"
 	"edgecache.dev/test/lab/toolchain"
 )
@@ -74,7 +76,7 @@ type options struct {
 func start(t *testing.T, o options) *daemon {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		leaveOut(t, "containerd needs root to unpack images")
+		omit.Test(t, "containerd needs root to unpack images")
 	}
 	tools, err := toolchain.Here(t.Output())
 	if err == nil {
@@ -98,14 +100,6 @@ func start(t *testing.T, o options) *daemon {
 	return d
 }
 
-func leaveOut(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("EDGECACHE_REQUIRE_E2E") == "1" {
-		t.Fatalf("must run here, but %s", why)
-	}
-	t.Skip(why)
-}
-
 // run starts the process in namespaces of its own: mounts are seen and kept by nobody else.
 func (d *daemon) run(t *testing.T, binary string) {
 	t.Helper()
@@ -126,7 +120,7 @@ func (d *daemon) run(t *testing.T, binary string) {
 // awaitReady waits until containerd serves CRI.
 func (d *daemon) awaitReady(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := d.process.WaitReady(ctx, func(ctx context.Context) error {
 		_, err := d.cri().ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})
@@ -220,17 +214,16 @@ func (d *daemon) damage(t *testing.T, dg digest.Digest) {
 	d.collect(t)
 }
 
-// collect waits for the garbage collector.
+// collect lets the garbage collector run: containerd answers when it has.
 func (d *daemon) collect(t *testing.T) {
 	t.Helper()
-	_, done, err := d.client.WithLease(t.Context())
+	l, err := d.client.LeasesService().Create(t.Context(), leases.WithRandomID(), leases.WithExpiration(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := done(t.Context()); err != nil {
+	if err := d.client.LeasesService().Delete(t.Context(), l, leases.SynchronousDelete); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond) // it runs 100 ms after something was deleted
 }
 
 func (d *daemon) has(t *testing.T, dg digest.Digest) bool {

@@ -220,7 +220,10 @@ func TestDiscardedLayersAreNotFetchedAgain(t *testing.T) {
 	if err := w.pull(t); err != nil {
 		t.Fatal(err)
 	}
-	w.damage(t, fetchtest.Digest(t, base))
+	eventually(t, "containerd throws the unpacked layer away", func() bool {
+		w.collect(t)
+		return !w.has(t, fetchtest.Digest(t, base))
+	})
 	own := fetchtest.Layer(t, time.Now().UnixNano(), 1000)
 	second := runtime.Request{Name: w.reg.Ref(t, "app:v2"), Digest: w.reg.Push(t, "app:v2", fetchtest.Image(t, node(), base, own))}
 	w.reg.Forget()
@@ -238,14 +241,15 @@ func TestDiscardedLayersAreNotFetchedAgain(t *testing.T) {
 	}
 }
 
-// TestLeaseIsRenewedDuringALongPull shortens a day to seconds.
+// TestLeaseIsRenewedDuringALongPull shortens a day to seconds. A lease is renewed when it
+// has lived for a third of its time, so the machine may be busy for half of it.
 func TestLeaseIsRenewedDuringALongPull(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{})
 	d := w.containerd(t, func(o *containerd.Options) {
-		o.LeaseTTL, o.Fetch = 6*time.Second, fetch.Options{Reopen: 1500 * time.Millisecond}
+		o.LeaseTTL, o.Fetch = 24*time.Second, fetch.Options{Reopen: 3 * time.Second}
 	})
-	w.reg.Set(fetchtest.Faults{Rate: 800_000}) // 10 s
+	w.reg.Set(fetchtest.Faults{Rate: 250_000}) // 32 s: more than a lease lasts
 	ids := map[string]bool{}
 	for done := w.ensured(t.Context(), d); ; {
 		ls, err := w.client.LeasesService().List(t.Context(), `labels."edgecache.dev/pull"`)
@@ -261,16 +265,32 @@ func TestLeaseIsRenewedDuringALongPull(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.held(t, d)
-			// What is on its way when a writer is reopened is sent again.
-			if len(ids) < 3 || w.repeated() > 500_000 {
-				t.Errorf("%d leases, %d bytes sent twice, want several, and few", len(ids), w.repeated())
+			if len(ids) < 3 {
+				t.Errorf("%d leases, want several", len(ids))
 			}
+			w.neverAnew(t)
 			w.noLeases(t)
-			w.report(t, "10 s pull under leases of 6 s")
+			w.report(t, "32 s pull under leases of 24 s")
 			return
 		case <-time.After(200 * time.Millisecond):
 			w.collect(t)
 		}
+	}
+}
+
+// neverAnew wants each request for the layer to go on behind the one before: nothing that
+// was there was collected. What is on its way when a writer is reopened is sent again, more
+// of it on a busy machine.
+func (w *world) neverAnew(t *testing.T) {
+	t.Helper()
+	transfers := w.reg.Transfers(w.layer)
+	for i := 1; i < len(transfers); i++ {
+		if tr := transfers[i]; tr.First < transfers[i-1].First {
+			t.Errorf("request %d begins anew at byte %d: %+v", i, tr.First, transfers)
+		}
+	}
+	if len(transfers) < 2 {
+		t.Errorf("%d requests: no writer was reopened", len(transfers))
 	}
 }
 
@@ -305,22 +325,23 @@ func TestHintsSurviveARestart(t *testing.T) {
 	}
 	hints := d.Changes(t.Context())
 	w.powerCycle(t)
-	quiet(hints, 4*time.Second)
-	w.unname(t, w.request.Name)
-	select {
-	case <-hints:
-	case <-time.After(10 * time.Second):
-		t.Error("no hint after containerd came back")
-	}
+	// When the driver listens again is not to be seen: until then a change is not heard.
+	eventually(t, "a change is hinted at after containerd came back", func() bool {
+		for hinted(hints, 4*time.Second) {
+			// Of the kill, and of tries to listen again.
+		}
+		w.unname(t, w.request.Name)
+		defer w.name(t, w.request.Name, w.request.Digest)
+		return hinted(hints, 4*time.Second)
+	})
 }
 
-// quiet reads hints until none has come for a while.
-func quiet(hints <-chan struct{}, d time.Duration) {
-	for {
-		select {
-		case <-hints:
-		case <-time.After(d):
-			return
-		}
+// hinted waits for a hint for a while.
+func hinted(hints <-chan struct{}, d time.Duration) bool {
+	select {
+	case <-hints:
+		return true
+	case <-time.After(d):
+		return false
 	}
 }

@@ -67,8 +67,10 @@ func KilledAgentResumes(t *testing.T, state string, newDriver func(t *testing.T,
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "half a layer is sent", func() bool { return s.reg.Sent(layer) >= 2_500_000 })
-	time.Sleep(300 * time.Millisecond)
+	store := storeOf(t, state)
+	eventually(t, "half a layer is written", func() bool {
+		return s.reg.Sent(layer) >= 2_500_000 && Written(t, store, layer) >= 2_500_000
+	})
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,9 @@ type Harness struct {
 	// Pinned says whether the kubelet would see the image of a name as pinned. Where it
 	// is nil the inventory is believed.
 	Pinned func(t *testing.T, name imageref.Reference) bool
+	// State is where the driver's blobs are: a layout directory or containerd's socket.
+	// Where it is empty it is the root that Info gives.
+	State string
 	// Unwritten is how many bytes the runtime may have read and not written when a pull
 	// ends: so many may be asked for twice. 0 for drivers that fetch themselves.
 	Unwritten int64
@@ -179,15 +182,18 @@ func (s *suite) wantGone(t *testing.T, names ...imageref.Reference) {
 	}
 }
 
+// patience bounds each wait: how long a machine may be busy with other tests.
+const patience = 2 * time.Minute
+
 // eventually waits for a condition that another process brings about.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New(what))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), patience, errors.New(what))
 	defer cancel()
 	for !is() {
 		select {
 		case <-ctx.Done():
-			t.Fatalf("after 30 s not: %v", context.Cause(ctx))
+			t.Fatalf("after %s not: %v", patience, context.Cause(ctx))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -1,6 +1,7 @@
 package runtimetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,8 @@ func testCut(t *testing.T, s *suite) {
 	t.Logf("image %d bytes, registry sent %d in %d connections", fetchtest.Size(t, img), s.reg.Sent(), len(s.reg.Transfers()))
 }
 
-// half pulls until the registry has sent n bytes of a layer and then says nothing more,
-// and ends the call there.
+// half pulls until the registry has sent n bytes of a layer and says nothing more, and the
+// runtime has written them, and ends the call there.
 func (s *suite) half(t *testing.T, name imageref.Reference, d, layer digest.Digest, n int64) {
 	t.Helper()
 	s.reg.Set(fetchtest.Faults{CutAfter: n, Stall: true})
@@ -42,12 +43,18 @@ func (s *suite) half(t *testing.T, name imageref.Reference, d, layer digest.Dige
 	stop := errors.New("the test ends the call")
 	done := make(chan error, 1)
 	go func() { done <- s.Driver.Ensure(ctx, runtime.Request{Name: name, Digest: d}, nil) }()
-	eventually(t, "half a layer is sent", func() bool { return s.reg.Sent(layer) >= n })
-	time.Sleep(300 * time.Millisecond) // what was sent is on its way into the store
-	begun := time.Now()
+	store := storeOf(t, cmp.Or(s.State, s.info.Root))
+	eventually(t, "half a layer is written", func() bool {
+		return s.reg.Sent(layer) >= n && Written(t, store, layer) >= n-s.Unwritten
+	})
 	cancel(stop)
-	if err := <-done; !errors.Is(err, stop) || time.Since(begun) > 5*time.Second {
-		t.Fatalf("error = %v after %s, want %v at once", err, time.Since(begun), stop)
+	select {
+	case err := <-done:
+		if !errors.Is(err, stop) {
+			t.Fatalf("error = %v, want %v", err, stop)
+		}
+	case <-time.After(patience):
+		t.Fatalf("the call goes on %s after it was cancelled", patience)
 	}
 	s.reg.Set(fetchtest.Faults{})
 }

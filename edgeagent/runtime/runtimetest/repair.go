@@ -60,8 +60,8 @@ func testDamaged(t *testing.T, s *suite) {
 	s.reg.Forget()
 	s.ensure(t, name, d)
 	s.wantHeld(t, d, runtime.NamesOf(name, d)...)
-	if sent, want := s.reg.Sent(), s.reg.Sent(config); sent != want {
-		t.Errorf("bringing back one blob of %d bytes cost %d", want, sent)
+	if sent, want := s.reg.Sent(), s.reg.Sent(config); want == 0 || sent != want {
+		t.Errorf("bringing back one blob cost %d bytes, %d of them the blob's", sent, want)
 	}
 }
 
@@ -94,7 +94,7 @@ func (s *suite) hinted(t *testing.T, hints <-chan struct{}, what string, do func
 	do()
 	select {
 	case <-hints:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Errorf("no hint that %s", what)
 	}
 }

@@ -37,6 +37,16 @@ func (g *Group[K]) Enter(ctx context.Context, key K) (leave func(), err error) {
 	}
 }
 
+// Try is Enter without waiting: ok is false when somebody is inside with the key.
+func (g *Group[K]) Try(key K) (leave func(), ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, inside := g.busy[key]; inside {
+		return nil, false
+	}
+	return g.enter(key), true
+}
+
 // enter takes the key, under mu.
 func (g *Group[K]) enter(key K) func() {
 	left := make(chan struct{})
