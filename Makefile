@@ -23,10 +23,10 @@ TOOL := go tool -modfile=go.tools.mod
 API  := ./api/v1alpha1
 CLIENT := api/client
 
-.PHONY: help build demo test unit e2e bench lint verify generate images clean
+.PHONY: help build demo test unit e2e bench bench-fleet lint verify generate images clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -46,6 +46,9 @@ e2e: ## run the end-to-end tests on real containerd and kubelet (root, runc), or
 bench: ## run the benchmarks and print the table of docs/benchmarks.md
 	go test -run '^$$' -bench . -benchmem ./registrycheck/...
 	go run ./test/bench
+
+bench-fleet: ## the same for fleets of 1,000 nodes with agents and 10,000 without (an hour on two cores)
+	go run ./test/bench fleet
 
 lint: ## golangci-lint, built from its module
 	$(TOOL) golangci-lint run ./...

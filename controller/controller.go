@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,6 +27,7 @@ import (
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/caches"
 	"edgecache.dev/controller/contents"
+	"edgecache.dev/controller/credentials"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/keyloop"
 	"edgecache.dev/controller/limits"
@@ -33,6 +35,7 @@ import (
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/internal/seal"
 )
 
 const (
@@ -81,6 +84,8 @@ type Controller struct {
 	reaches  *fleet.Reaches
 	table    *resolution.Table
 	gates    *rollout.Gates
+	vault    *credentials.Vault
+	guard    *credentials.Guard
 	contents *contents.Keeper
 
 	primed atomic.Bool
@@ -89,6 +94,7 @@ type Controller struct {
 	caches *keyloop.Loop[cache.ObjectName]
 	nodes  *keyloop.Loop[string]
 	looks  *keyloop.Loop[resolution.Key]
+	reads  *keyloop.Loop[cache.ObjectName] // of Secrets
 }
 
 // New assembles a controller.
@@ -125,6 +131,8 @@ func (c *Controller) assemble() {
 	edge := c.edge.Edgecache().V1alpha1()
 	objects := c.system.Edgecache().V1alpha1().NodeImageCaches()
 	c.gates = &rollout.Gates{View: c.view}
+	c.vault = credentials.NewVault()
+	c.guard = &credentials.Guard{Client: c.options.Kube, Changed: c.touchAll}
 	c.contents = &contents.Keeper{
 		Lister: edge.ImageContents().Lister(), Client: c.options.Edge.EdgecacheV1alpha1().ImageContents(), Clock: clock.RealClock{},
 	}
@@ -133,23 +141,26 @@ func (c *Controller) assemble() {
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
 		View:    c.view, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
-		Gates: c.gates, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
+		Gates:       c.gates,
+		Credentials: c.vault, Seal: sealed, MaySeal: c.guard.Holds, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
 	}
 	c.nodes = keyloop.New("nodes", func(ctx context.Context, name string) (time.Duration, error) {
 		c.noteReach(name)
 		return node.Sync(ctx, name)
 	})
 	looker := &resolution.Looker{
-		Table: c.table, Resolver: c.options.Resolver, Contents: c.contents, Secrets: secrets{c.options.Kube}, Clock: clock.RealClock{},
+		Table: c.table, Resolver: c.options.Resolver, Contents: c.contents, Secrets: witness{secrets{c.options.Kube}, c.saw}, Clock: clock.RealClock{},
 		Changed: func(o wish.Owner) { c.caches.AddAfter(keyOf(o), gatherLookUps) },
 		Counted: c.options.Metrics.LookedUp,
 	}
 	c.looks = keyloop.New("lookups", looker.Sync)
+	reader := &credentials.Reader{Vault: c.vault, Secrets: secrets{c.options.Kube}, Changed: func(o wish.Owner) { c.caches.Add(keyOf(o)) }}
+	c.reads = keyloop.New("secrets", reader.Sync)
 	each := &caches.Reconciler{
 		Caches: edge.ImageCaches().Lister(), Nodes: node.Nodes, Objects: node.Objects,
 		ObjectIndex: objects.Informer().GetIndexer(), Client: c.options.Edge.EdgecacheV1alpha1(),
-		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Clock: clock.RealClock{},
-		LookUp: c.looks.Add, Touch: c.nodes.Add, Metrics: c.options.Metrics, Events: c.recorder,
+		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Vault: c.vault, Clock: clock.RealClock{},
+		ReadSecret: c.reads.Add, MaySeal: c.guard.Holds, LookUp: c.looks.Add, Touch: c.nodes.Add, Metrics: c.options.Metrics, Events: c.recorder,
 	}
 	c.caches = keyloop.New("caches", each.Sync)
 	c.prime = each.Prime
@@ -180,6 +191,8 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { c.caches.Run(ctx, cacheWorkers) })
 	wg.Go(func() { c.nodes.Run(ctx, c.options.NodeWorkers) })
 	wg.Go(func() { c.looks.Run(ctx, c.options.LookUpWorkers) })
+	wg.Go(func() { c.reads.Run(ctx, 1) })
+	wg.Go(func() { c.guard.Run(ctx) })
 	wg.Go(func() { c.sweep(ctx) })
 	wg.Wait()
 	return nil
@@ -229,6 +242,34 @@ func (c *Controller) namedContents() map[string]bool {
 		}
 	}
 	return named
+}
+
+// witness tells what it read, so that nodes get a Secret as a look-up has just used it.
+type witness struct {
+	secrets
+	saw func(cache.ObjectName, *corev1.Secret)
+}
+
+// Secret reads one Secret.
+func (w witness) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	s, err := w.secrets.Secret(ctx, namespace, name)
+	if err == nil {
+		w.saw(cache.ObjectName{Namespace: namespace, Name: name}, s)
+	}
+	return s, err
+}
+
+func (c *Controller) saw(name cache.ObjectName, s *corev1.Secret) {
+	for _, owner := range c.vault.Put(name, s) {
+		c.caches.Add(keyOf(owner))
+	}
+}
+
+// sealed seals a pull credential for one node.
+func sealed(recipient, match, nodeUID string, auth authn.AuthConfig) ([]byte, error) {
+	return seal.Seal(recipient, seal.Payload{Match: match, NodeUID: nodeUID, Auth: seal.Auth{
+		Username: auth.Username, Password: auth.Password, Auth: auth.Auth, IdentityToken: auth.IdentityToken, RegistryToken: auth.RegistryToken,
+	}})
 }
 
 // secrets reads pull secrets one by one: the controller may get, not list them.

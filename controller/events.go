@@ -8,7 +8,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/tools/cache"
 
 	"edgecache.dev/api/v1alpha1"
@@ -171,35 +171,20 @@ func (c *Controller) gatherSelecting(name string) {
 	}
 }
 
+// touchAll has everything worked out again.
+func (c *Controller) touchAll() {
+	for _, ic := range c.view.All() {
+		c.caches.Add(keyOf(ic.Owner()))
+	}
+	all, _ := c.kube.Core().V1().Nodes().Lister().List(labels.Everything()) // a lister over an informer's store cannot fail
+	for _, n := range all {
+		c.nodes.Add(n.Name)
+	}
+}
+
 func keyOf(owner wish.Owner) cache.ObjectName {
 	namespace, name, _ := strings.Cut(string(owner), "/")
 	return cache.ObjectName{Namespace: namespace, Name: name}
 }
 
 func contentName(digest string) string { return strings.Replace(digest, ":", "-", 1) }
-
-// slim drops what the controller never reads before an object is kept in memory.
-func slim(obj any) (any, error) {
-	if m, err := meta.Accessor(obj); err == nil {
-		m.SetManagedFields(nil)
-	}
-	if n, ok := obj.(*corev1.Node); ok {
-		slimNode(n)
-	}
-	return obj, nil
-}
-
-func slimNode(n *corev1.Node) {
-	n.Annotations = nil
-	n.Spec = corev1.NodeSpec{}
-	var ready []corev1.NodeCondition
-	for _, cond := range n.Status.Conditions {
-		if cond.Type == corev1.NodeReady {
-			ready = []corev1.NodeCondition{{Type: cond.Type, Status: cond.Status}}
-		}
-	}
-	n.Status = corev1.NodeStatus{
-		Conditions: ready,
-		NodeInfo:   corev1.NodeSystemInfo{OperatingSystem: n.Status.NodeInfo.OperatingSystem, Architecture: n.Status.NodeInfo.Architecture},
-	}
-}

@@ -33,6 +33,16 @@ type Reporter interface {
 	Offer(uid types.UID, status *v1alpha1.NodeImageCacheStatus)
 }
 
+// Keyring opens sealed credentials for those who pull; the agent tells it which there are.
+type Keyring interface {
+	// Key is what credentials are sealed to.
+	Key() v1alpha1.NodeKey
+	// Hear takes in the wish and gives the images that have other credentials than before.
+	Hear(d store.Desired) (changed []string)
+	// Trouble names credentials that could not be opened, nil when none was.
+	Trouble() error
+}
+
 // Options of an agent. Zero values give the defaults.
 type Options struct {
 	// Workers is how many images are brought in at a time; default 2.
@@ -46,6 +56,8 @@ type Options struct {
 	BootID string
 	// Disk gives the file system that a path is on; nil reports none.
 	Disk func(path string) (*v1alpha1.DiskStatus, error)
+	// Keyring opens the credentials that the wish has; nil where nobody does.
+	Keyring Keyring
 }
 
 const (
@@ -179,6 +191,7 @@ func (a *Agent) recall() error {
 		return fmt.Errorf("recalling the ledger: %w", err)
 	}
 	a.desired, a.ledger = desired, ledger
+	a.hearCredentials()
 	for name, e := range ledger {
 		if e.Failure != nil {
 			a.attempts[name] = &attempt{failures: e.Failure.Attempts, digest: e.Failure.Digest}
@@ -206,11 +219,13 @@ func (a *Agent) take(ctx context.Context, in inbox) {
 	a.desired = plan.Hear(a.desired, in.object)
 	a.owes.desired = true
 	a.settleDebts(ctx)
+	a.hearCredentials()
 }
 
 // pass brings runtime and wish together once and says when the next pass is due.
 func (a *Agent) pass(ctx context.Context) time.Time {
 	a.settleDebts(ctx)
+	a.noteCredentials(ctx)
 	for range 3 { // removals change what there is to plan for; more than twice is a runtime that does not obey
 		if err := a.look(ctx); err != nil {
 			a.trouble.note(ctx, withRuntime, err, "Container runtime not answering, trying again")
@@ -301,13 +316,13 @@ func (a *Agent) reportUnseen() {
 	if a.object == nil || string(a.object.UID) != a.desired.UID {
 		return
 	}
-	status := report.Unseen(a.object.Status, a.trouble.String())
+	status := report.Unseen(a.object.Status, a.key(), a.trouble.String())
 	a.last = status.Conditions
 	a.reporter.Offer(a.object.UID, &status)
 }
 
 func (a *Agent) node() report.Node {
-	n := report.Node{Runtime: a.info, BootID: a.options.BootID, AgentVersion: a.options.Version}
+	n := report.Node{Runtime: a.info, BootID: a.options.BootID, AgentVersion: a.options.Version, Key: a.key()}
 	if a.options.Disk != nil && a.info.Root != "" {
 		if disk, err := a.options.Disk(a.info.Root); err == nil {
 			n.Disk = disk

@@ -17,6 +17,8 @@
 //  4. What is reported as observed was carried out as far as the report says: a generation
 //     is reported when the runtime was looked at with it, and a removal as done when
 //     neither the image nor an attempt at it is left.
+//  5. Sealed credentials pass through here closed: they are stored with the wish, and a
+//     keyring opens them for who pulls. The key to seal to is in every status.
 //
 // Failure model: a runtime that does not answer is asked again every few seconds, and the
 // last known state stands, after a start the one that the object's status tells; an image

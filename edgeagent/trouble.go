@@ -16,15 +16,16 @@ import (
 type matter int
 
 const (
-	withRuntime matter = iota // it does not answer
-	withUse                   // which images containers use is not known
-	withTidying               // images are not removed or let go
-	withStore                 // it cannot be written
+	withRuntime     matter = iota // it does not answer
+	withUse                       // which images containers use is not known
+	withTidying                   // images are not removed or let go
+	withStore                     // it cannot be written
+	withCredentials               // some cannot be opened
 )
 
 // trouble is what keeps the agent from doing all it should. The zero value is none.
 type trouble struct {
-	now [withStore + 1]problem
+	now [withCredentials + 1]problem
 }
 
 type problem struct {

@@ -15,6 +15,9 @@ const (
 	// ConditionStalled is True when nothing will change before a user acts; the
 	// message says what to do (kstatus). Only present while True.
 	ConditionStalled = "Stalled"
+	// ConditionSealingDisabled is True when the ImageCache has pull secrets and they are not
+	// sent to nodes. Only present while True.
+	ConditionSealingDisabled = "SealingDisabled"
 	// ConditionPullable is True when every image was found in its registry. Unknown while
 	// a registry does not answer. Always present.
 	ConditionPullable = "Pullable"
@@ -48,6 +51,7 @@ const (
 	ReasonNotChecked       = "NotChecked"       // precheck is Off and nothing is resolved yet
 	ReasonTooManyFailures  = "TooManyFailures"  // the rollout stopped: spec.rollout.maxFailurePercent
 	ReasonNotAllowed       = "NotAllowed"       // a limit of the controller's settings refuses the spec
+	ReasonPolicyMissing    = "PolicyMissing"    // the admission policy for agents is not in place
 	ReasonUnsupported      = "Unsupported"      // the spec asks for what this release cannot do
 )
 

@@ -12,8 +12,8 @@ type ImageCacheStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready, FullyCached, Pullable, and while they apply Reconciling
-	// and Stalled.
+	// conditions are Ready, FullyCached, Pullable, and while they apply Reconciling,
+	// Stalled and SealingDisabled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -60,7 +60,7 @@ type NodeImageCacheSpec struct {
 	Images []NodeImage `json:"images,omitempty"`
 
 	// credentials are pull credentials, each sealed to the key that the node's status
-	// publishes. Not set by this release.
+	// publishes.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
@@ -108,8 +108,7 @@ type NodeImage struct {
 	// the node's labels changed: when the image is removed, unless they change back.
 	// +optional
 	LeavesAt *metav1.Time `json:"leavesAt,omitempty"`
-	// credentialIDs name the entries of credentials to pull with, in order. Not set by
-	// this release.
+	// credentialIDs name the entries of credentials to pull with, in order.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
@@ -219,7 +218,7 @@ type NodeImageCacheStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	AgentVersion string `json:"agentVersion,omitempty"`
 
-	// key is what credentials for this node are sealed to. Not set by this release.
+	// key is what credentials for this node are sealed to.
 	// +optional
 	Key *NodeKey `json:"key,omitempty"`
 

@@ -69,59 +69,6 @@ func TestExampleIsNotTheNode(t *testing.T) {
 	}
 }
 
-func TestCredentials(t *testing.T) {
-	t.Parallel()
-	login := credentials(dockerConfig(t, `{"auths": {
-		"r.example": {"username": "all", "password": "1"},
-		"r.example/team": {"username": "team", "password": "2"},
-		"https://index.docker.io/v1/": {"username": "hub", "password": "3"},
-		"token.example": {"identitytoken": "4"}
-	}}`))
-	tests := map[string]struct{ image, host, user, secret string }{
-		"a registry":                       {"r.example/app:v1", "r.example", "all", "1"},
-		"the most specific path":           {"r.example/team/app:v1", "r.example", "team", "2"},
-		"Docker Hub under its API host":    {"nginx:1", dockerHub, "hub", "3"},
-		"an identity token":                {"token.example/app:v1", "token.example", "", "4"},
-		"a mirror gets nothing of others":  {"r.example/app:v1", "mirror.example", "", ""},
-		"a registry that nothing is known": {"other.example/app:v1", "other.example", "", ""},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			user, secret, err := login(mustParse(t, tc.image), tc.host)
-			if err != nil || user != tc.user || secret != tc.secret {
-				t.Errorf("got %q %q (%v), want %q %q", user, secret, err, tc.user, tc.secret)
-			}
-		})
-	}
-}
-
-func TestCredentialsAreReadAnew(t *testing.T) {
-	t.Parallel()
-	file := dockerConfig(t, `{"auths": {"r.example": {"username": "first", "password": "9"}}}`)
-	login, ref := credentials(file), mustParse(t, "r.example/app:v1")
-	for _, want := range []string{"first", "rotated"} {
-		if user, _, err := login(ref, "r.example"); user != want || err != nil {
-			t.Errorf("user %q, %v, want %q", user, err, want)
-		}
-		write(t, file, `{"auths": {"r.example": {"username": "rotated", "password": "9"}}}`)
-	}
-	write(t, file, `{"auths": {"r.example": {"auth": "s3cret"}}}`)
-	if _, _, err := login(ref, "r.example"); err == nil || strings.Contains(err.Error(), "s3cret") {
-		t.Errorf("a broken file: %v, want an error without the secret", err)
-	}
-}
-
-func TestNoCredentials(t *testing.T) {
-	t.Parallel()
-	for _, file := range []string{"", filepath.Join(t.TempDir(), "none.json")} {
-		user, secret, err := credentials(file)(mustParse(t, "r.example/app:v1"), "r.example")
-		if user != "" || secret != "" || err != nil {
-			t.Errorf("with file %q: %q %q, %v", file, user, secret, err)
-		}
-	}
-}
-
 func dockerConfig(t *testing.T, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "config.json")

@@ -38,7 +38,7 @@ type config struct {
 	// HostsDirs hold hosts.toml files per registry, as containerd's config_path does.
 	HostsDirs []string `mapstructure:"hostsDirs"`
 	// DockerConfig is a docker config file with pull credentials, read anew for each
-	// pull; default the kubelet's, /var/lib/kubelet/config.json. A file that is not there
+	// pull and tried after those that the controller sealed for the node; default the kubelet's, /var/lib/kubelet/config.json. A file that is not there
 	// is no credentials.
 	DockerConfig string `mapstructure:"dockerConfig"`
 	// Workers is how many images are brought in at a time; 1 to 16, default 2.

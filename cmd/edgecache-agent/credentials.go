@@ -5,43 +5,61 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/google/go-containerregistry/pkg/authn"
+
 	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/keyring"
 	"edgecache.dev/registrycheck/keychain"
 )
 
 // dockerHub is the host that serves docker.io.
 const dockerHub = "registry-1.docker.io"
 
-// credentials reads pull credentials from a docker config file, as the kubelet does with
-// its own: anew for each pull, so that a rotated file needs no restart. No file is no
-// credentials.
-func credentials(file string) func(imageref.Reference, string) (string, string, error) {
-	return func(name imageref.Reference, host string) (user, secret string, err error) {
-		if file == "" {
-			return "", "", nil
-		}
-		chain, err := keychain.FromDockerConfigFile(file)
-		if errors.Is(err, os.ErrNotExist) {
-			return "", "", nil
-		}
-		if err != nil {
-			return "", "", fmt.Errorf("reading pull credentials: %w", err)
-		}
-		// A mirror gets only what the file has for the mirror itself.
-		found := chain.ForRepository(host + "/" + name.Repository())
-		if host == dockerHub {
-			found = chain.For(name)
-		}
-		if len(found) == 0 {
-			return "", "", nil
-		}
-		auth, err := found[0].Authorization()
-		if err != nil {
-			return "", "", fmt.Errorf("reading pull credentials for %s: %w", name.Name(), err)
-		}
-		if auth.IdentityToken != "" {
-			return "", auth.IdentityToken, nil
-		}
-		return auth.Username, auth.Password, nil
+// credentials gives those that the wish has for an image, and then the node's own out of a
+// docker config file, as the kubelet tries a pod's before its own. The file is read anew for
+// each pull, so that a rotated one needs no restart. No file is no credentials.
+func credentials(ring *keyring.Ring, file string) func(imageref.Reference, string) ([]fetch.Login, error) {
+	return func(name imageref.Reference, host string) ([]fetch.Login, error) {
+		own, err := fromFile(file, name, host)
+		return append(ring.For(name, host), own...), err
 	}
+}
+
+// fromFile gives what a docker config file has for a host.
+func fromFile(file string, name imageref.Reference, host string) ([]fetch.Login, error) {
+	if file == "" {
+		return nil, nil
+	}
+	chain, err := keychain.FromDockerConfigFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading pull credentials: %w", err)
+	}
+	// A mirror gets only what the file has for the mirror itself.
+	found := chain.ForRepository(host + "/" + name.Repository())
+	if host == dockerHub {
+		found = chain.For(name)
+	}
+	var logins []fetch.Login
+	for _, c := range found {
+		auth, err := c.Authorization()
+		if err != nil {
+			return nil, fmt.Errorf("reading pull credentials for %s: %w", name.Name(), err)
+		}
+		logins = append(logins, login(auth))
+	}
+	return logins, nil
+}
+
+func login(auth *authn.AuthConfig) fetch.Login {
+	switch {
+	case auth.RegistryToken != "":
+		return fetch.Login{Token: auth.RegistryToken}
+	case auth.IdentityToken != "":
+		return fetch.Login{Secret: auth.IdentityToken}
+	}
+	return fetch.Login{User: auth.Username, Secret: auth.Password}
 }

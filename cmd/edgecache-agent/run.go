@@ -22,6 +22,7 @@ import (
 	"edgecache.dev/edgeagent"
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/intake"
+	"edgecache.dev/edgeagent/keyring"
 	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/containerd"
@@ -44,7 +45,12 @@ func run(ctx context.Context, c *config) error {
 	if err != nil {
 		return err
 	}
-	driver, err := newDriver(c) //nolint:contextcheck // opening a layout directory takes no context
+	key, err := store.OpenKey(ctx, c.StateDir, c.NodeName)
+	if err != nil {
+		return errors.Join(err, memory.Close())
+	}
+	ring := keyring.New(key)
+	driver, err := newDriver(c, ring) //nolint:contextcheck // opening a layout directory takes no context
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
@@ -54,7 +60,7 @@ func run(ctx context.Context, c *config) error {
 	}
 	reporter := report.NewReporter(client)
 	agent := edgeagent.New(memory, driver, reporter, edgeagent.Options{
-		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk,
+		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk, Keyring: ring,
 	})
 	err = together(ctx, agent.Run,
 		func(ctx context.Context) { intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter}) },
@@ -104,8 +110,8 @@ func remember(ctx context.Context, c *config) (*store.Store, error) {
 	return memory, nil
 }
 
-func newDriver(c *config) (runtime.Driver, error) {
-	login := credentials(c.DockerConfig)
+func newDriver(c *config, ring *keyring.Ring) (runtime.Driver, error) {
+	login := credentials(ring, c.DockerConfig)
 	source := fetch.NewRegistry(fetch.RegistryOptions{HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion})
 	options := fetch.Options{Parallel: c.BlobsAtOnce}
 	socket := strings.TrimPrefix(c.RuntimeEndpoint, "unix://")

@@ -23,6 +23,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/credentials"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
@@ -55,11 +56,16 @@ type Reconciler struct {
 	Leases      *fleet.LeaseClock
 	Table       *resolution.Table
 	Gates       *rollout.Gates
+	Vault       *credentials.Vault
 	Clock       clock.PassiveClock
 	// LookUp asks for a key to be looked up.
 	LookUp func(resolution.Key)
 	// Touch asks for a node's spec to be worked out again.
 	Touch func(node string)
+	// ReadSecret asks for a Secret to be read for the vault.
+	ReadSecret func(cache.ObjectName)
+	// MaySeal says whether pull credentials can be sealed to nodes.
+	MaySeal func() bool
 	// Metrics show the counts of nodes.
 	Metrics Metrics
 	// Events tells users of transitions.
@@ -90,6 +96,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 		r.rounds.forget(owner)
 		r.Table.Drop(owner)
 		r.Gates.Forget(owner)
+		r.Vault.Want(owner, nil)
 		r.Metrics.ForgetCache(owner)
 		r.touchOwned(owner)
 		return 0, nil
@@ -180,12 +187,24 @@ func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *r
 	for _, key := range keys {
 		r.LookUp(key)
 	}
+	r.wantSecrets(ic)
+}
+
+// wantSecrets has the Secrets read that the cache names, for sealing.
+func (r *Reconciler) wantSecrets(ic *v1alpha1.ImageCache) {
+	var names []cache.ObjectName
+	for _, s := range ic.Spec.ImagePullSecrets {
+		names = append(names, cache.ObjectName{Namespace: ic.Namespace, Name: s.Name})
+	}
+	for _, name := range r.Vault.Want(wish.OwnerOf(ic), names) {
+		r.ReadSecret(name)
+	}
 }
 
 // touch has the specs of all nodes concerned worked out again when the cache or a digest
 // changed. Changes of nodes come by themselves.
 func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) {
-	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil}
+	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner())}
 	for _, ref := range view.References() {
 		target, _ := r.Table.Known(ref, view.Owner())
 		now.targets = append(now.targets, string(target))
@@ -216,6 +235,8 @@ func (r *Reconciler) touchOwned(owner wish.Owner) {
 // facts gathers what the status depends on, but for the nodes.
 func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) *facts {
 	f := &facts{
+		unsealed: len(ic.Spec.ImagePullSecrets) > 0 && !r.MaySeal(),
+
 		ic: ic, images: r.images(view), refusal: view.Refusal,
 		handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration,
 	}

@@ -33,11 +33,12 @@ type round struct {
 type fingerprint struct {
 	generation int64
 	deleting   bool
+	secrets    string
 	targets    []string
 }
 
 func (f fingerprint) equal(g fingerprint) bool {
-	return f.generation == g.generation && f.deleting == g.deleting && slices.Equal(f.targets, g.targets)
+	return f.generation == g.generation && f.deleting == g.deleting && f.secrets == g.secrets && slices.Equal(f.targets, g.targets)
 }
 
 // of gives the round of a cache. A cache seen for the first time continues where its

@@ -38,6 +38,8 @@ type facts struct {
 	tally  tally
 	// refusal says why the cache is not served, if it is not.
 	refusal fleet.Refusal
+	// unsealed says that the cache's pull credentials cannot be sealed to nodes.
+	unsealed bool
 	// rollout is how changes are spread, nil where they are not, or not yet.
 	rollout *rollout.Decision
 	// handled is the refresh token, observed the generation, whose images were all looked up.
@@ -119,7 +121,7 @@ func (v verdict) apply(conditions *[]metav1.Condition, generation int64) {
 
 func (f *facts) verdicts() []verdict {
 	ready := f.ready()
-	return []verdict{ready, f.fullyCached(), f.pullable(), f.reconciling(ready), f.stalled()}
+	return []verdict{ready, f.fullyCached(), f.pullable(), f.reconciling(ready), f.stalled(), f.sealing()}
 }
 
 func (f *facts) state() v1alpha1.CacheState {
@@ -256,6 +258,16 @@ func (f *facts) stalled() verdict {
 		v.absent = true
 	}
 	return v
+}
+
+// sealing is present while nodes are not sent the cache's pull credentials.
+func (f *facts) sealing() verdict {
+	return verdict{
+		kind: v1alpha1.ConditionSealingDisabled, absent: !f.unsealed,
+		status: metav1.ConditionTrue, reason: v1alpha1.ReasonPolicyMissing,
+		message: "pull credentials are not sent to nodes while nothing holds agents to their own objects: " +
+			"apply edgeagent/admission.yaml (ValidatingAdmissionPolicy edgecache-agent and its binding)",
+	}
 }
 
 // unresolvedReason says why some image has no digest yet, "" when all have one.

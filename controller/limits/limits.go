@@ -14,7 +14,7 @@ import (
 
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
-	"edgecache.dev/registrycheck/hostglob"
+	"edgecache.dev/internal/hostglob"
 )
 
 // maxLimits is how many entries the settings may have.

@@ -48,8 +48,9 @@ type planInput struct {
 	strayed func(wish.Owner, imageref.Reference) bool
 	grace   time.Duration
 	// holds says whether an owner's rollout does not let this node in to a digest yet.
-	holds func(wish.Owner, imageref.Reference, digest.Digest) bool
-	now   time.Time
+	holds  func(wish.Owner, imageref.Reference, digest.Digest) bool
+	sealer *sealer
+	now    time.Time
 }
 
 // plan works out a node's spec.
@@ -58,10 +59,11 @@ func plan(in planInput) v1alpha1.NodeImageCacheSpec {
 	wished, _ := wish.Limit(in.wish, MaxImages)
 	images, complete := planImages(in, wished)
 	images = addLeaving(in, images)
+	sealed := in.sealer.fill(&current, images)
 	spec := v1alpha1.NodeImageCacheSpec{
 		NodeUID:     current.NodeUID,
 		Images:      images,
-		Credentials: current.Credentials,
+		Credentials: sealed,
 		Remove:      planRemove(in, images),
 	}
 	if spec.NodeUID == "" && complete && speaks(in.object, spec) {
@@ -217,7 +219,6 @@ func keepWritten(entry *v1alpha1.NodeImage, before *v1alpha1.NodeImage) {
 		return
 	}
 	entry.RefreshToken = before.RefreshToken
-	entry.CredentialIDs = before.CredentialIDs
 	if before.Digest == entry.Digest {
 		entry.Size = before.Size
 	}

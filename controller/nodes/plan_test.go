@@ -16,6 +16,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/credentials"
 )
 
 var (
@@ -203,7 +204,8 @@ func TestPlan(t *testing.T) {
 				holds: func(o wish.Owner, _ imageref.Reference, _ digest.Digest) bool {
 					return slices.Contains(tc.holding, o)
 				},
-				now: now,
+				sealer: noSealing(),
+				now:    now,
 			})
 			if diff := cmp.Diff(tc.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("spec (-want +got):\n%s", diff)
@@ -222,7 +224,7 @@ func TestPlanIsStable(t *testing.T) {
 		wish:    []wish.Image{wished("r.io/db:v1", "ns/a"), wished("r.io/app:v1", "ns/a", "ns/b"), wished("r.io/none:v1", "ns/a")},
 		size:    func(digest.Digest) int64 { return 100 },
 		gaveUp:  func(wish.Owner) bool { return true },
-		strayed: nobody, holds: noGate,
+		strayed: nobody, holds: noGate, sealer: noSealing(),
 	}
 	first := plan(in)
 	in.object = &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Spec: first}
@@ -246,7 +248,7 @@ func TestTheLimitRemovesNothing(t *testing.T) {
 	object := holding(entry("r.io/low:v1", d1, "ns/low"))
 	got := plan(planInput{
 		nodeUID: "uid", object: &object, wish: images, targets: targets, now: now,
-		size: func(digest.Digest) int64 { return 100 }, gaveUp: func(wish.Owner) bool { return true }, strayed: nobody, holds: noGate,
+		size: func(digest.Digest) int64 { return 100 }, gaveUp: func(wish.Owner) bool { return true }, strayed: nobody, holds: noGate, sealer: noSealing(),
 	})
 	if len(got.Images) != MaxImages || len(got.Remove) != 0 {
 		t.Errorf("%d images, removals %v", len(got.Images), got.Remove)
@@ -262,7 +264,7 @@ func TestRemovalsAreBounded(t *testing.T) {
 		})
 	}
 	o.Generation = 1
-	got := plan(planInput{nodeUID: "uid", object: &o, targets: known{}, now: now}).Remove
+	got := plan(planInput{nodeUID: "uid", object: &o, targets: known{}, sealer: noSealing(), now: now}).Remove
 	if len(got) != maxRemove || got[0].Name != "r.io/app:v0010" {
 		t.Errorf("%d removals from %s, want the newest %d", len(got), got[0].Name, maxRemove)
 	}
@@ -309,7 +311,7 @@ func TestSpecSize(t *testing.T) {
 	}
 	got := plan(planInput{
 		nodeUID: "uid", object: &v1alpha1.NodeImageCache{}, wish: images, targets: targets,
-		size: func(digest.Digest) int64 { return 1 << 40 }, gaveUp: func(wish.Owner) bool { return false }, strayed: nobody, holds: noGate, now: now,
+		size: func(digest.Digest) int64 { return 1 << 40 }, gaveUp: func(wish.Owner) bool { return false }, strayed: nobody, holds: noGate, sealer: noSealing(), now: now,
 	})
 	b, err := json.Marshal(got)
 	if err != nil {
@@ -333,6 +335,8 @@ func TestNextLeave(t *testing.T) {
 		t.Errorf("nothing leaves in %s", got)
 	}
 }
+
+func noSealing() *sealer { return &sealer{find: credentials.NewVault()} }
 
 func noGate(wish.Owner, imageref.Reference, digest.Digest) bool { return false }
 

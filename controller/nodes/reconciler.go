@@ -71,6 +71,10 @@ type Reconciler struct {
 	Sizes   Sizes
 	Gates   Gates
 	Clock   clock.PassiveClock
+	// Credentials are sealed by Seal while MaySeal says so.
+	Credentials Credentials
+	Seal        Seal
+	MaySeal     func() bool
 	// Grace is how long images stay on a node whose labels no longer match.
 	Grace time.Duration
 	// Wrote is told of each write: create, update or delete.
@@ -150,6 +154,9 @@ func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1al
 		grace:   r.Grace,
 		holds: func(o wish.Owner, ref imageref.Reference, d digest.Digest) bool {
 			return r.Gates.Holds(o, node.Name, ref, d)
+		},
+		sealer: &sealer{
+			key: object.Status.Key, allowed: r.MaySeal(), nodeUID: string(node.UID), find: r.Credentials, seal: r.Seal,
 		},
 		now: r.Clock.Now(),
 	})

@@ -204,11 +204,11 @@ func TestRedirectTargetIsNotGivenCredentials(t *testing.T) {
 	f.reg.Set(fetchtest.Faults{Redirect: greedy.URL})
 	var mu sync.Mutex
 	var asked []string
-	f.opts.Credentials = func(_ imageref.Reference, host string) (string, string, error) {
+	f.opts.Credentials = func(_ imageref.Reference, host string) ([]fetch.Login, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked = append(asked, host)
-		return "u", "s3cret", nil
+		return []fetch.Login{{User: "u", Secret: "s3cret"}}, nil
 	}
 	_, err := f.pull(t, d)
 	_ = reason(t, err, fetch.Unauthorized)

@@ -20,6 +20,8 @@
 //  5. No error text contains a credential, a token, a query string or a URL.
 //  6. Documents are bounded: manifests, indexes and configs by 4 MiB, indexes by 1,000
 //     entries, manifests by 256 layers; a blob is read up to its size and no further.
+//  7. A login is sent only to the host that it was given for and the token server that this
+//     host names, and only after it was asked for. No type prints one.
 //
 // Ingests are named as containerd itself names them (remotes.MakeRefKey, such as
 // "layer-sha256:…"). So when a pod needs an image that the agent has half fetched, the

@@ -25,11 +25,13 @@ type RegistryOptions struct {
 	// give mirrors, CAs, client certificates, headers and plain HTTP per host. The first
 	// directory that knows a host (or has _default) decides. Default: none.
 	HostsDirs []string
-	// Credentials gives user and secret for reading the repository of name from host,
-	// which is an API host ("registry-1.docker.io" for docker.io) or a mirror. A secret
-	// without user is a refresh token; both empty is anonymous. It is asked once per
-	// image and host. Its error text must not contain what it found. Default: anonymous.
-	Credentials func(name imageref.Reference, host string) (user, secret string, err error)
+	// Credentials gives the logins for reading the repository of name from host, which is
+	// an API host ("registry-1.docker.io" for docker.io) or a mirror. They are tried in
+	// turn, each when the one before was refused; none is anonymous. It is asked when a
+	// host first wants to know who reads, and again when what it gave is not taken any
+	// more. Its error counts where it gives no login, and must not contain what it found.
+	// Default: anonymous.
+	Credentials func(name imageref.Reference, host string) ([]Login, error)
 	// DialContext makes every connection: to registries, mirrors, token servers,
 	// redirect targets and proxies, within 30 s. Default: net.Dialer with a timeout of
 	// 30 s, or the dial_timeout of hosts.toml.
@@ -58,7 +60,7 @@ func NewRegistry(o RegistryOptions) *Registry {
 // Repository reads the configuration of the registry of name. It fails when that cannot
 // be read, for instance because a CA file is missing.
 func (r *Registry) Repository(ctx context.Context, name imageref.Reference) (Repository, error) {
-	repo := &repository{registry: r, name: name, rejected: map[string]bool{}}
+	repo := &repository{registry: r, name: name, rejected: map[string]bool{}, logins: map[string]*logins{}}
 	if err := repo.configure(ctx); err != nil {
 		return nil, err
 	}
@@ -66,18 +68,18 @@ func (r *Registry) Repository(ctx context.Context, name imageref.Reference) (Rep
 }
 
 // hosts reads the configuration anew: the result has its own connections and tokens.
-func (r *Registry) hosts(ctx context.Context, name imageref.Reference) ([]docker.RegistryHost, error) {
-	o := config.HostOptions{
+func (r *Registry) hosts(ctx context.Context, name imageref.Reference, login func(host string) (Login, error)) ([]docker.RegistryHost, error) {
+	return config.ConfigureHosts(ctx, config.HostOptions{
 		HostDir:      r.hostDir,
 		UpdateClient: r.updateClient,
 		AuthorizerOpts: []docker.AuthorizerOpt{
 			docker.WithAuthHeader(http.Header{"User-Agent": {r.userAgent}}),
 		},
-	}
-	if creds := r.options.Credentials; creds != nil {
-		o.Credentials = func(host string) (string, string, error) { return creds(name, host) }
-	}
-	return config.ConfigureHosts(ctx, o)(name.Registry())
+		Credentials: func(host string) (string, string, error) {
+			l, err := login(host)
+			return l.User, l.Secret, err
+		},
+	})(name.Registry())
 }
 
 // hostDir finds the directory with the configuration of a host.
@@ -113,12 +115,13 @@ type repository struct {
 	mu       sync.Mutex // guards what follows
 	current  []docker.RegistryHost
 	rejected map[string]bool // hosts that sent wrong bytes, or none
+	logins   map[string]*logins
 }
 
 // configure (re)reads the configuration. Doing it again drops tokens: an authorizer of
 // containerd remembers a failed token request for ever.
 func (r *repository) configure(ctx context.Context) error {
-	hosts, err := r.registry.hosts(ctx, r.name)
+	hosts, err := r.registry.hosts(ctx, r.name, func(host string) (Login, error) { return r.loginsFor(host).current() })
 	if err != nil {
 		return refuse("reading the host configuration of registry %s: %v", r.name.Registry(), err)
 	}
@@ -133,8 +136,28 @@ func (r *repository) configure(ctx context.Context) error {
 	for _, h := range r.current {
 		h.Client.CloseIdleConnections()
 	}
+	for _, l := range r.logins {
+		l.forget()
+	}
 	r.current = hosts
 	return nil
+}
+
+// loginsFor gives the logins for one host.
+func (r *repository) loginsFor(host string) *logins {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.logins[host]
+	if l == nil {
+		l = &logins{find: func() ([]Login, error) {
+			if r.registry.options.Credentials == nil {
+				return nil, nil
+			}
+			return r.registry.options.Credentials(r.name, host)
+		}}
+		r.logins[host] = l
+	}
+	return l
 }
 
 // hosts gives the hosts to ask, in order.

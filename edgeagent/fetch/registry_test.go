@@ -138,9 +138,9 @@ func TestBasicCredentials(t *testing.T) {
 	d, _ := simple(t, f.reg)
 	f.reg.Set(fetchtest.Faults{User: "u", Secret: "s3cret"})
 	var asked []string
-	f.opts.Credentials = func(name imageref.Reference, host string) (string, string, error) {
+	f.opts.Credentials = func(name imageref.Reference, host string) ([]fetch.Login, error) {
 		asked = append(asked, name.String()+" "+host)
-		return "u", "s3cret", nil
+		return []fetch.Login{{User: "u", Secret: "s3cret"}}, nil
 	}
 	if _, err := f.pull(t, d); err != nil {
 		t.Fatal(err)
@@ -148,10 +148,10 @@ func TestBasicCredentials(t *testing.T) {
 	if diff := cmp.Diff([]string{f.reg.Host + "/app:v1 " + f.reg.Host}, asked); diff != "" {
 		t.Errorf("credentials were asked for (-want +got):\n%s", diff)
 	}
-	for name, creds := range map[string]func(imageref.Reference, string) (string, string, error){
-		"wrong":      func(imageref.Reference, string) (string, string, error) { return "u", "0ther", nil },
-		"none":       func(imageref.Reference, string) (string, string, error) { return "", "", nil },
-		"unreadable": func(imageref.Reference, string) (string, string, error) { return "", "", errors.New("sealed") },
+	for name, creds := range map[string]func(imageref.Reference, string) ([]fetch.Login, error){
+		"wrong":      password("0ther"),
+		"none":       func(imageref.Reference, string) ([]fetch.Login, error) { return nil, nil },
+		"unreadable": func(imageref.Reference, string) ([]fetch.Login, error) { return nil, errors.New("sealed") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -208,8 +208,10 @@ func (s *tokenServer) issue(w http.ResponseWriter, req *http.Request) {
 	fmt.Fprintf(w, `{"access_token":%q}`, token)
 }
 
-func password(p string) func(imageref.Reference, string) (string, string, error) {
-	return func(imageref.Reference, string) (string, string, error) { return "u", p, nil }
+func password(p string) func(imageref.Reference, string) ([]fetch.Login, error) {
+	return func(imageref.Reference, string) ([]fetch.Login, error) {
+		return []fetch.Login{{User: "u", Secret: p}}, nil
+	}
 }
 
 func TestTokens(t *testing.T) {

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,9 +121,39 @@ func (r *repository) ask(ctx context.Context, q request, use func(host string, r
 	return fmt.Errorf("fetching %s %s: %w", strings.TrimSuffix(q.kind, "s"), q.digest, err)
 }
 
-// send asks one host, with authentication. A refusal of a token that was kept from an
-// earlier request may only mean that it has expired: then a new one is fetched.
+// send asks one host, with one login after the other for as long as they are refused. The
+// error is then that of the first one, which is the one that is meant to be used.
 func (r *repository) send(ctx context.Context, h docker.RegistryHost, q request) (*http.Response, error) {
+	all := r.loginsFor(h.Host)
+	var first error
+	for {
+		turn := all.at()
+		resp, err := r.sendAs(ctx, h, q)
+		if err == nil || !refused(q, err) {
+			return resp, err
+		}
+		first = cmp.Or(first, err)
+		if !all.next(turn) || r.configure(ctx) != nil {
+			return nil, first
+		}
+		i := slices.IndexFunc(r.hosts(), func(fresh docker.RegistryHost) bool { return fresh.Host == h.Host })
+		if i < 0 {
+			return nil, first
+		}
+		h = r.hosts()[i]
+	}
+}
+
+// refused says whether another login may be answered otherwise. Some registries say of what
+// somebody may not see that it is not there.
+func refused(q request, err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && (e.Reason == Unauthorized || e.Reason == NotFound && q.kind == "manifests")
+}
+
+// sendAs asks one host as the login whose turn it is. A refusal of a token that was kept
+// from an earlier request may only mean that it has expired: then a new one is fetched.
+func (r *repository) sendAs(ctx context.Context, h docker.RegistryHost, q request) (*http.Response, error) {
 	resp, kept, err := r.authenticated(ctx, h, q)
 	if err == nil || !kept && !errors.Is(err, errToken) {
 		return resp, err
@@ -165,19 +197,24 @@ func (r *repository) authenticated(ctx context.Context, h docker.RegistryHost, q
 		}
 		err = statusError(headOf(h.Host, resp), readAnswer(resp))
 		challenges = append(challenges, resp)
-		if !answerable(ctx, h, challenges) {
+		if !r.answerable(ctx, h, challenges) {
 			return nil, kept, err
 		}
 	}
 }
 
-// answerable says whether the last refusal is a challenge of the host itself that its
-// authorizer can now answer.
-func answerable(ctx context.Context, h docker.RegistryHost, challenges []*http.Response) bool {
+// answerable says whether the last refusal is a challenge of the host itself that can now
+// be answered, by its authorizer or with what needs none.
+func (r *repository) answerable(ctx context.Context, h docker.RegistryHost, challenges []*http.Response) bool {
 	last := challenges[len(challenges)-1]
-	return last.StatusCode == http.StatusUnauthorized && len(challenges) < maxRounds &&
-		h.Authorizer != nil && last.Request.URL.Host == h.Host &&
-		h.Authorizer.AddResponses(ctx, challenges) == nil
+	if last.StatusCode != http.StatusUnauthorized || len(challenges) >= maxRounds || last.Request.URL.Host != h.Host {
+		return false
+	}
+	all := r.loginsFor(h.Host)
+	if all.offer() {
+		return true
+	}
+	return all.token() == "" && h.Authorizer != nil && h.Authorizer.AddResponses(ctx, challenges) == nil
 }
 
 // build makes the request, without credentials.
@@ -208,6 +245,10 @@ var errToken = errors.New("getting a token")
 
 // authorize adds the credential that the host is known to want.
 func (r *repository) authorize(ctx context.Context, h docker.RegistryHost, req *http.Request) error {
+	if token := r.loginsFor(h.Host).token(); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+		return nil
+	}
 	if h.Authorizer == nil {
 		return nil
 	}

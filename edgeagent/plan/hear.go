@@ -25,8 +25,21 @@ func Hear(before store.Desired, object *v1alpha1.NodeImageCache) store.Desired {
 	}
 	if !after.Known {
 		after.Held = held(before, after.Spec)
+		after.HeldCredentials, after.HeldNodeUID = heldCredentials(before)
 	}
 	return after
+}
+
+// heldCredentials gives the credentials of the images that were wished before, and the
+// Node for which they were sealed.
+func heldCredentials(before store.Desired) ([]v1alpha1.SealedCredential, string) {
+	switch {
+	case before.Spec.NodeUID == "":
+		return before.HeldCredentials, before.HeldNodeUID
+	case len(before.Spec.Credentials) == 0:
+		return nil, ""
+	}
+	return before.Spec.Credentials, before.Spec.NodeUID
 }
 
 // held gives the images that were wished before and that a spec says nothing of.

@@ -369,6 +369,28 @@ func TestHear(t *testing.T) {
 	}
 }
 
+// TestHeardCredentialsAreHeld: as long as the images that need them.
+func TestHeardCredentialsAreHeld(t *testing.T) {
+	t.Parallel()
+	sealed := []v1alpha1.SealedCredential{{ID: "c", Match: "r.io", Sealed: []byte{1}}}
+	d := store.Desired{UID: "a", Known: true, Spec: v1alpha1.NodeImageCacheSpec{
+		NodeUID: "n", Images: []v1alpha1.NodeImage{image("r.io/app:v1", d1)}, Credentials: sealed,
+	}}
+	if d = Hear(d, nil); !cmp.Equal(d.Spec.Credentials, sealed) {
+		t.Errorf("without an object: %+v", d.Spec.Credentials)
+	}
+	object := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{UID: "b", Generation: 1}}
+	for range 2 { // also when the same is heard again
+		if d = Hear(d, object); !cmp.Equal(d.HeldCredentials, sealed) || d.HeldNodeUID != "n" {
+			t.Errorf("with an object that says nothing: %+v for %q", d.HeldCredentials, d.HeldNodeUID)
+		}
+	}
+	object.Spec.NodeUID = "n"
+	if d = Hear(d, object); d.HeldCredentials != nil || d.HeldNodeUID != "" {
+		t.Errorf("with an object that speaks: %+v for %q", d.HeldCredentials, d.HeldNodeUID)
+	}
+}
+
 var compare = cmp.Options{cmp.AllowUnexported(imageref.Reference{}), cmpopts.EquateEmpty()}
 
 func digestOf(c byte) digest.Digest { return digest.Digest("sha256:" + strings.Repeat(string(c), 64)) }

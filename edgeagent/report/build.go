@@ -45,6 +45,8 @@ type Node struct {
 	Disk         *v1alpha1.DiskStatus
 	BootID       string
 	AgentVersion string
+	// Key is what credentials for the node are sealed to, nil for none.
+	Key *v1alpha1.NodeKey
 }
 
 // Build works out the status. Conditions carry over the transition times of before.
@@ -58,6 +60,7 @@ func Build(s State, before []metav1.Condition) v1alpha1.NodeImageCacheStatus {
 		Disk:               s.Node.Disk,
 		BootID:             s.Node.BootID,
 		AgentVersion:       s.Node.AgentVersion,
+		Key:                s.Node.Key,
 		Conditions:         slices.Clone(before),
 	}
 	status.Summary = s.summary(status.Images)
@@ -73,9 +76,10 @@ func Build(s State, before []metav1.Condition) v1alpha1.NodeImageCacheStatus {
 
 // Unseen is the status of an agent that could not look at the runtime yet: what was said
 // of the object before, by an earlier process, with what the trouble is. It claims to have
-// observed no more than that.
-func Unseen(said v1alpha1.NodeImageCacheStatus, trouble string) v1alpha1.NodeImageCacheStatus {
+// observed no more than that. The key is the present one: credentials are sealed to it.
+func Unseen(said v1alpha1.NodeImageCacheStatus, key *v1alpha1.NodeKey, trouble string) v1alpha1.NodeImageCacheStatus {
 	status := *said.DeepCopy()
+	status.Key = key
 	if meta.FindStatusCondition(status.Conditions, v1alpha1.NodeConditionReady) == nil {
 		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
 			Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonRuntimeError,

@@ -45,6 +45,7 @@ func TestWorthOfFailing(t *testing.T) {
 		"another digest is wished": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Digest = digestOf("b").String() }, urgent},
 		"pods start from another":  {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Current = digestOf("b").String() }, urgent},
 		"the trouble is over":      {func(s *v1alpha1.NodeImageCacheStatus) { s.Conditions = s.Conditions[:1] }, urgent},
+		"another key":              {func(s *v1alpha1.NodeImageCacheStatus) { s.Key = &v1alpha1.NodeKey{ID: "k"} }, urgent},
 		"the node is ready":        {func(s *v1alpha1.NodeImageCacheStatus) { s.Conditions[0].Status = metav1.ConditionTrue }, urgent},
 	}
 	for name, tc := range tests {
@@ -67,17 +68,22 @@ func TestUnseen(t *testing.T) {
 	said.ObservedGeneration = 5
 	ready := metav1.Condition{Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllCached, LastTransitionTime: began}
 	said.Conditions = []metav1.Condition{ready}
-	got := Unseen(*said, strings.Repeat("long ", 10_000))
+	key := &v1alpha1.NodeKey{ID: "new", Recipient: "age1new"}
+	said.Key = &v1alpha1.NodeKey{ID: "old", Recipient: "age1old"}
+	got := Unseen(*said, key, strings.Repeat("long ", 10_000))
 	if diff := cmp.Diff(said.Images, got.Images); diff != "" || got.ObservedGeneration != 5 || !cmp.Equal(got.Conditions[0], ready) {
 		t.Errorf("generation %d, conditions %v, images (-said +got):\n%s", got.ObservedGeneration, got.Conditions, diff)
 	}
 	if c := meta.FindStatusCondition(got.Conditions, v1alpha1.NodeConditionDegraded); c == nil || len(c.Message) > maxMessage || c.ObservedGeneration != 5 {
 		t.Errorf("Degraded = %+v, want a message of at most %d bytes", c, maxMessage)
 	}
-	if len(said.Conditions) != 1 {
+	if !cmp.Equal(got.Key, key) {
+		t.Errorf("key %+v, want the present one", got.Key)
+	}
+	if len(said.Conditions) != 1 || said.Key.ID != "old" {
 		t.Error("what was said was changed")
 	}
-	fresh := Unseen(v1alpha1.NodeImageCacheStatus{}, "away")
+	fresh := Unseen(v1alpha1.NodeImageCacheStatus{}, nil, "away")
 	if c := meta.FindStatusCondition(fresh.Conditions, v1alpha1.NodeConditionReady); c == nil || c.Status != metav1.ConditionUnknown || fresh.ObservedGeneration != 0 {
 		t.Errorf("of a new object: generation %d, Ready %+v, want 0, Unknown", fresh.ObservedGeneration, c)
 	}
@@ -117,6 +123,7 @@ func TestAnotherStatusIsPutRight(t *testing.T) {
 		"another object":      {func(r *Reporter) { o := failed.DeepCopy(); o.UID = "b"; r.Hear(o) }, 2},
 		"a field is dropped":  {func(r *Reporter) { o := cached.DeepCopy(); o.Status.Images[0].Size = 0; r.Hear(o) }, 2},
 		"somebody else's":     {func(r *Reporter) { r.Hear(failed); time.Sleep(5 * time.Minute); r.Hear(cached) }, 3},
+		"another key":         {func(r *Reporter) { o := cached.DeepCopy(); o.Status.Key = &v1alpha1.NodeKey{ID: "k"}; r.Hear(o) }, 3},
 		"a backup without it": {func(r *Reporter) { r.Hear(&v1alpha1.NodeImageCache{ObjectMeta: cached.ObjectMeta}) }, 3},
 		"a server that insists": {func(r *Reporter) {
 			for range 60 {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/klog/v2"
@@ -170,7 +171,7 @@ func (r *Reporter) doubt(w *written) time.Time {
 // same compares what every release of the API server keeps of a status: what one may not
 // know and drop is no reason to write.
 func same(a, b *v1alpha1.NodeImageCacheStatus) bool {
-	return a.ObservedGeneration == b.ObservedGeneration &&
+	return a.ObservedGeneration == b.ObservedGeneration && equality.Semantic.DeepEqual(a.Key, b.Key) &&
 		slices.EqualFunc(a.Images, b.Images, func(x, y v1alpha1.NodeImageStatus) bool {
 			return x.Name == y.Name && x.Digest == y.Digest && x.Phase == y.Phase
 		})

@@ -1,9 +1,10 @@
 // Package store is the agent's memory: one bbolt file with what the node should hold, what
 // the agent knows of each image, and whose file it is. With it the agent works at once
-// after a start, with no API server and no registry.
+// after a start, with no API server and no registry. Beside it stands the node's private
+// key, node.key, in a file of its own: pull credentials rest sealed in the wish.
 //
-// It owns the file and its format; it never decides what to do and never talks to a
-// runtime or a server.
+// It owns both files and their formats; it never decides what to do, never opens a
+// credential and never talks to a runtime or a server.
 //
 // Invariants:
 //
@@ -16,7 +17,9 @@
 //  3. An identity record tells an empty file from a lost one: a file without it is
 //     damaged. Open says whether the memory is new, so that its user deletes nothing
 //     until it knows the wish again.
-//  4. fsync is on. Nothing is written when nothing changed: an equal record is not
+//  4. The key's file has mode 0600 and is found whole or not at all. It names its node: a
+//     cloned disk gives no node the key of another.
+//  5. fsync is on. Nothing is written when nothing changed: an equal record is not
 //     rewritten.
 //
 // Failure model: a full disk fails a write and damages nothing; the write is tried again

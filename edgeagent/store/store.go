@@ -21,6 +21,9 @@ type Desired struct {
 	// Held are images of an earlier object that Spec does not have, kept because the
 	// controller has not worked out the wish for the present object yet.
 	Held []v1alpha1.NodeImage `json:"held,omitempty"`
+	// HeldCredentials are those of the earlier object, sealed for the Node with HeldNodeUID.
+	HeldCredentials []v1alpha1.SealedCredential `json:"heldCredentials,omitempty"`
+	HeldNodeUID     string                      `json:"heldNodeUID,omitempty"`
 	// Known is false while the object is missing or its wish not worked out: then
 	// nothing is given up.
 	Known bool `json:"known"`

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"edgecache.dev/api/imageref"
-	"edgecache.dev/registrycheck/hostglob"
+	"edgecache.dev/internal/hostglob"
 )
 
 // Docker Hub is named docker.io in references and served by another host: the one that

@@ -13,7 +13,7 @@ import (
 	"github.com/distribution/reference"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
-	"edgecache.dev/registrycheck/hostglob"
+	"edgecache.dev/internal/hostglob"
 )
 
 // Defaults and limits of Settings.

@@ -10,11 +10,8 @@ import (
 	"strings"
 
 	"edgecache.dev/api/imageref"
-	"edgecache.dev/registrycheck/hostglob"
+	"edgecache.dev/internal/pullscope"
 )
-
-// dockerHub is the registry of references without a host.
-const dockerHub = "docker.io"
 
 // Keychain holds the credentials of one or more sources. The zero value is empty.
 type Keychain struct {
@@ -72,31 +69,16 @@ func matches(ring []Credential, name string) []Credential {
 	var found, hub []Credential
 	for _, c := range ring {
 		switch {
-		case covers(c.pattern, name):
+		case pullscope.Covers(c.pattern, name):
 			found = append(found, c)
-		case c.pattern == "index."+dockerHub || c.pattern == "registry-1."+dockerHub:
+		case pullscope.IsHub(c.pattern):
 			hub = append(hub, c)
 		}
 	}
-	if len(found) == 0 && strings.HasPrefix(name, dockerHub+"/") {
+	if len(found) == 0 && pullscope.OnHub(name) {
 		return hub
 	}
 	return found
-}
-
-// covers says whether a normalised pattern stands for the repository name.
-func covers(pattern, name string) bool {
-	patternHost, patternPath := cutHost(pattern)
-	host, path := cutHost(name)
-	return strings.HasPrefix(path, patternPath) && hostglob.Match(patternHost, host)
-}
-
-// cutHost splits at the first slash, which stays with the path.
-func cutHost(s string) (host, path string) {
-	if i := strings.IndexByte(s, '/'); i >= 0 {
-		return s[:i], s[i:]
-	}
-	return s, ""
 }
 
 // normalize brings a key of a docker configuration into the form host[:port][/path]. It

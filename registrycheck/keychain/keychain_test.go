@@ -387,8 +387,8 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("%d credentials beside %v", k.Len(), err)
 			}
 			for _, c := range k.ForRepository(name) {
-				host, path := cutHost(c.Pattern())
-				_, namePath := cutHost(name)
+				host, path, _ := strings.Cut(c.Pattern(), "/")
+				_, namePath, _ := strings.Cut(name, "/")
 				hub := strings.HasPrefix(name, "docker.io/") && strings.HasSuffix(host, ".docker.io")
 				if !hub && (host == "" && path == "" || !strings.HasPrefix(namePath, path)) {
 					t.Errorf("pattern %q matches %q", c.Pattern(), name)

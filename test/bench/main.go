@@ -1,9 +1,14 @@
 // Command bench measures what docs/benchmarks.md lists. Figures are ratios of two things
 // measured in one run on one machine; nothing here passes or fails.
+//
+//	go run ./test/bench                               all but fleets: minutes
+//	go run ./test/bench fleet                         fleets as in docs/benchmarks.md: an hour
+//	go run ./test/bench fleet --nodes 100 --images 10 --spec-nodes 0
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,7 +21,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout)
+	err := start(ctx, os.Args[1:])
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
@@ -27,6 +32,21 @@ func main() {
 // row is one line of the table.
 type row struct {
 	what, ours, against, ratio string
+}
+
+func start(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return run(ctx, os.Stdout)
+	}
+	if args[0] != "fleet" {
+		return fmt.Errorf("%q is unknown; known is fleet", args[0])
+	}
+	size, err := parseFleet(args[1:])
+	if err != nil {
+		return err
+	}
+	rows, err := fleet(ctx, size)
+	return errors.Join(err, table(os.Stdout, rows))
 }
 
 func run(ctx context.Context, out io.Writer) error {

@@ -139,9 +139,12 @@ func TestLifecycle(t *testing.T) {
 	}
 	w.startAgent(three)
 	w.expectNames(three, extra)
-	if got := len(w.blobs(three)); got != 3 {
-		t.Errorf("%d blobs left on %s, want the 3 of extra: %v", got, three.Name(), w.blobs(three))
-	}
+	eventually(t, "only the 3 blobs of extra are left", func() error {
+		if got := w.blobs(three); len(got) != 3 {
+			return fmt.Errorf("left on %s: %v", three.Name(), got)
+		}
+		return nil
+	})
 }
 
 // TestNodesComeAndGo: nodes added, removed, made again and dark.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -91,7 +92,7 @@ func (w *world) stop(n *node.Node) {
 	}
 	// Its agent's Lease would say for ten minutes more that it is there.
 	err := w.lab.Client().CoordinationV1().Leases(v1alpha1.SystemNamespace).Delete(w.Context(), n.Name(), metav1.DeleteOptions{})
-	if err != nil {
+	if err != nil && !apierrors.IsNotFound(err) { // it may have been stopped before it renewed one
 		w.Fatal(err)
 	}
 }

@@ -107,6 +107,9 @@ func (t *tokens) first(ctx context.Context, name, file string) error {
 // renew writes the tokens that are due. What fails is tried again at the next poll: the
 // API server may be stopped.
 func (t *tokens) renew(ctx context.Context) {
+	// A request that has begun ends by itself: cut off, client-go would log an error.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	list, err := t.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 	if err != nil {
 		return

@@ -60,13 +60,15 @@ var clues = []struct {
 }
 
 // classify reads the reason out of what a runtime says, and takes out what must not be
-// shown: URLs, whose queries may be signed, and the credential of the call.
-func classify(doing string, err error, secret string) error {
+// shown: URLs, whose queries may be signed, and the secrets of the call.
+func classify(doing string, err error, secrets ...string) error {
 	s := status.Convert(err)
 	reason := reasonOf(s.Code(), s.Message())
 	text := urls.ReplaceAllString(s.Message(), "$1$2")
-	if secret != "" {
-		text = strings.ReplaceAll(text, secret, "[redacted]")
+	for _, secret := range secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
 	}
 	wrapped := fmt.Errorf("%s: %w", doing, errors.New(text))
 	if reason == fetch.RegistryError {

@@ -49,7 +49,7 @@ func TestClassify(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := classify("pulling r.example/app:v1", status.Error(tc.code, tc.text), "")
+			err := classify("pulling r.example/app:v1", status.Error(tc.code, tc.text))
 			if got := runtime.ReasonOf(err); got != tc.want || runtime.Transient(err) != tc.transient {
 				t.Errorf("reason %s, transient %v, want %s, %v", got, runtime.Transient(err), tc.want, tc.transient)
 			}
@@ -77,7 +77,7 @@ func TestClassifyTakesSecretsOut(t *testing.T) {
 
 func TestClassifyKnowsErrorsOfItsOwnProcess(t *testing.T) {
 	t.Parallel()
-	if got := runtime.ReasonOf(classify("x", context.DeadlineExceeded, "")); got != fetch.RuntimeError {
+	if got := runtime.ReasonOf(classify("x", context.DeadlineExceeded)); got != fetch.RuntimeError {
 		t.Errorf("reason = %s, want RuntimeError", got)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	api "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/lease"
 	"edgecache.dev/edgeagent/runtime/serial"
@@ -47,10 +48,11 @@ type Options struct {
 	// Address is the path of the runtime's CRI socket, with or without "unix://".
 	// Required.
 	Address string
-	// Credentials gives user and secret for pulling an image; a secret without user is a
-	// refresh token, both empty is anonymous. host is the registry as the image names it.
-	// Default: anonymous. The runtime adds what it is configured with itself.
-	Credentials func(name imageref.Reference, host string) (user, secret string, err error)
+	// Credentials gives the logins for pulling an image, which are tried in turn, each when
+	// the one before was refused; none is anonymous. host is the registry as the image
+	// names it. Its error counts where it gives no login. Default: anonymous. The runtime
+	// adds what it is configured with itself.
+	Credentials func(name imageref.Reference, host string) ([]fetch.Login, error)
 	// LeaseTTL is how long the half of an image is kept after the last attempt, where the
 	// runtime can. Default 24 h. One call of PullImage lasts a third of it at most.
 	LeaseTTL time.Duration
@@ -100,11 +102,11 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 	defer cancel()
 	v, err := d.runtime.Version(ctx, &api.VersionRequest{})
 	if err != nil {
-		return runtime.Info{}, classify("asking the runtime for its version", err, "")
+		return runtime.Info{}, classify("asking the runtime for its version", err)
 	}
 	fs, err := d.images.ImageFsInfo(ctx, &api.ImageFsInfoRequest{})
 	if err != nil {
-		return runtime.Info{}, classify("asking the runtime for its image file system", err, "")
+		return runtime.Info{}, classify("asking the runtime for its image file system", err)
 	}
 	leased, err := d.canLease(ctx)
 	if err != nil {
@@ -142,7 +144,7 @@ func (d *Driver) canLease(ctx context.Context) (bool, error) {
 	}
 	_, err := d.leases.Manager.List(inNamespace(ctx), "id==none")
 	if err != nil && !errdefs.IsNotImplemented(err) {
-		return false, classify("asking the runtime for leases", err, "")
+		return false, classify("asking the runtime for leases", err)
 	}
 	d.hasLeases = new(err == nil)
 	return *d.hasLeases, nil

@@ -1,7 +1,9 @@
 package cri
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -74,39 +76,71 @@ func (d *Driver) compare(ctx context.Context, r runtime.Request) error {
 	return runtime.NewTagMoved(r.Name, img.digestOf(r.Name), r.Digest)
 }
 
-// pull asks the runtime to pull.
+// pull asks the runtime to pull, with one login after the other for as long as they are
+// refused. The error is then that of the first one, which is the one that is meant to be
+// used.
 func (d *Driver) pull(ctx context.Context, name imageref.Reference) error {
-	auth, err := d.auth(name)
+	logins, err := d.logins(name)
 	if err != nil {
 		return &runtime.Error{Reason: fetch.Unauthorized, Err: fmt.Errorf("reading the credentials for %s: %w", name, err)}
 	}
-	if _, err := d.images.PullImage(ctx, &api.PullImageRequest{Image: &api.ImageSpec{Image: name.String()}, Auth: auth}); err != nil {
-		return classify("pulling "+name.String(), err, auth.GetPassword()+auth.GetIdentityToken())
+	var first error
+	for _, l := range logins {
+		err := d.pullAs(ctx, name, l)
+		if err == nil || !refused(err) {
+			return err
+		}
+		first = cmp.Or(first, err)
+	}
+	return first
+}
+
+// refused says whether another login may be answered otherwise. Some registries say of what
+// somebody may not see that it is not there.
+func refused(err error) bool {
+	reason := runtime.ReasonOf(err)
+	return reason == fetch.Unauthorized || reason == fetch.NotFound
+}
+
+func (d *Driver) pullAs(ctx context.Context, name imageref.Reference, l fetch.Login) error {
+	r := &api.PullImageRequest{Image: &api.ImageSpec{Image: name.String()}, Auth: auth(name, l)}
+	if _, err := d.images.PullImage(ctx, r); err != nil {
+		basic := base64.StdEncoding.EncodeToString([]byte(l.User + ":" + l.Secret))
+		return classify("pulling "+name.String(), err, basic, l.Secret, l.Token)
 	}
 	return nil
 }
 
-// auth gives the credentials in CRI's form. The server is named, so that mirrors do not
-// get what is meant for the registry.
-func (d *Driver) auth(name imageref.Reference) (*api.AuthConfig, error) {
-	if d.options.Credentials == nil {
-		return nil, nil
+// logins gives at least one.
+func (d *Driver) logins(name imageref.Reference) ([]fetch.Login, error) {
+	var all []fetch.Login
+	var err error
+	if d.options.Credentials != nil {
+		all, err = d.options.Credentials(name, name.Registry())
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
+	return []fetch.Login{{}}, err
+}
+
+// auth gives a login in CRI's form. The server is named, so that mirrors do not get what is
+// meant for the registry.
+func auth(name imageref.Reference, l fetch.Login) *api.AuthConfig {
+	if l.Secret == "" && l.Token == "" {
+		return nil
 	}
 	host := name.Registry()
-	user, secret, err := d.options.Credentials(name, host)
-	if err != nil || secret == "" {
-		return nil, err
-	}
 	if host == "docker.io" {
 		host = "registry-1.docker.io"
 	}
-	auth := &api.AuthConfig{Username: user, ServerAddress: "https://" + host}
-	if user == "" {
-		auth.IdentityToken = secret
+	auth := &api.AuthConfig{Username: l.User, RegistryToken: l.Token, ServerAddress: "https://" + host}
+	if l.User == "" {
+		auth.IdentityToken = l.Secret
 	} else {
-		auth.Password = secret
+		auth.Password = l.Secret
 	}
-	return auth, nil
+	return auth
 }
 
 // pullLeased pulls under the lease of the digest, again for as long as attempts bring

@@ -38,6 +38,7 @@ type server struct {
 	images     map[string]*api.Image    // by ID
 	containers []*api.Container
 	fail       error
+	refuse     map[string]error // by password
 	auth       *api.AuthConfig
 	pulls      int
 }
@@ -87,6 +88,9 @@ func (s *server) PullImage(_ context.Context, r *api.PullImageRequest) (*api.Pul
 	if s.fail != nil {
 		return nil, s.fail
 	}
+	if err := s.refuse[r.Auth.GetPassword()]; err != nil {
+		return nil, err
+	}
 	name, byDigest, found := strings.Cut(r.Image.Image, "@")
 	d := digest.Digest(byDigest)
 	if !found {
@@ -123,7 +127,7 @@ func (s *server) RemoveImage(_ context.Context, r *api.RemoveImageRequest) (*api
 	return &api.RemoveImageResponse{}, nil
 }
 
-func serve(t *testing.T, name string, creds func(imageref.Reference, string) (string, string, error)) (*server, *cri.Driver) {
+func serve(t *testing.T, name string, creds func(imageref.Reference, string) ([]fetch.Login, error)) (*server, *cri.Driver) {
 	t.Helper()
 	s := &server{name: name, registry: map[string]digest.Digest{}, images: map[string]*api.Image{}}
 	socket := filepath.Join(t.TempDir(), "s")
@@ -276,21 +280,26 @@ func TestInUseByAnyName(t *testing.T) {
 func TestCredentialsAreForTheRegistryOnly(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		name, user, secret string
-		want               *api.AuthConfig
+		name  string
+		login fetch.Login
+		want  *api.AuthConfig
 	}{
-		"password":      {"r.example:5000/app:v1", "u", "p", &api.AuthConfig{Username: "u", Password: "p", ServerAddress: "https://r.example:5000"}},
-		"refresh token": {"r.example/app:v1", "", "t", &api.AuthConfig{IdentityToken: "t", ServerAddress: "https://r.example"}},
-		"docker.io":     {"busybox", "u", "p", &api.AuthConfig{Username: "u", Password: "p", ServerAddress: "https://registry-1.docker.io"}},
-		"anonymous":     {"r.example/app:v1", "", "", nil},
+		"password":       {"r.example:5000/app:v1", fetch.Login{User: "u", Secret: "p"}, &api.AuthConfig{Username: "u", Password: "p", ServerAddress: "https://r.example:5000"}},
+		"refresh token":  {"r.example/app:v1", fetch.Login{Secret: "t"}, &api.AuthConfig{IdentityToken: "t", ServerAddress: "https://r.example"}},
+		"docker.io":      {"busybox", fetch.Login{User: "u", Secret: "p"}, &api.AuthConfig{Username: "u", Password: "p", ServerAddress: "https://registry-1.docker.io"}},
+		"registry token": {"r.example/app:v1", fetch.Login{Token: "t"}, &api.AuthConfig{RegistryToken: "t", ServerAddress: "https://r.example"}},
+		"anonymous":      {"r.example/app:v1", fetch.Login{}, nil},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, d := serve(t, "cri-o", func(imageref.Reference, string) (string, string, error) { return tc.user, tc.secret, nil })
-			s.fail = status.Error(codes.Unknown, "unauthorized: you sent "+tc.secret+" to https://u:"+tc.secret+"@x.example/?sig=1")
+			s, d := serve(t, "cri-o", func(imageref.Reference, string) ([]fetch.Login, error) {
+				return []fetch.Login{tc.login}, nil
+			})
+			secret := tc.login.Secret + tc.login.Token
+			s.fail = status.Error(codes.Unknown, "unauthorized: you sent "+secret+" to https://u:"+secret+"@x.example/?sig=1")
 			err := d.Ensure(t.Context(), runtime.Request{Name: parse(t, tc.name), Digest: first}, nil)
-			if runtime.ReasonOf(err) != fetch.Unauthorized || tc.secret != "" && strings.Contains(err.Error(), "you sent "+tc.secret) || strings.Contains(err.Error(), "sig=") {
+			if runtime.ReasonOf(err) != fetch.Unauthorized || secret != "" && strings.Contains(err.Error(), "you sent "+secret) || strings.Contains(err.Error(), "sig=") {
 				t.Errorf("error = %v", err)
 			}
 			if s.auth.String() != tc.want.String() {
@@ -300,10 +309,40 @@ func TestCredentialsAreForTheRegistryOnly(t *testing.T) {
 	}
 }
 
+// TestLoginsTakeTurns: until one is not refused, and the first one's refusal is told.
+func TestLoginsTakeTurns(t *testing.T) {
+	t.Parallel()
+	denied, gone, busy := errors.New("401 Unauthorized"), errors.New("manifest unknown"), errors.New("connection refused")
+	tests := map[string]struct {
+		refuse map[string]error
+		pulls  int
+		want   fetch.Reason // "" for success
+	}{
+		"the first is right":   {nil, 1, ""},
+		"the second is right":  {map[string]error{"1": denied}, 2, ""},
+		"hidden from one":      {map[string]error{"1": gone}, 2, ""},
+		"none is right":        {map[string]error{"1": denied, "2": gone}, 2, fetch.Unauthorized},
+		"the registry is away": {map[string]error{"1": denied, "2": busy}, 2, fetch.NetworkError},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, d := serve(t, "cri-o", func(imageref.Reference, string) ([]fetch.Login, error) {
+				return []fetch.Login{{User: "u", Secret: "1"}, {User: "u", Secret: "2"}}, errors.New("a third cannot be read")
+			})
+			s.refuse, s.registry = tc.refuse, map[string]digest.Digest{"docker.io/library/app:v1": first}
+			err := d.Ensure(t.Context(), runtime.Request{Name: parse(t, "app:v1"), Digest: first}, nil)
+			if err == nil && tc.want != "" || err != nil && runtime.ReasonOf(err) != tc.want || s.pulls != tc.pulls {
+				t.Errorf("after %d pulls: %v, want %q after %d", s.pulls, err, tc.want, tc.pulls)
+			}
+		})
+	}
+}
+
 func TestUnreadableCredentials(t *testing.T) {
 	t.Parallel()
-	s, d := serve(t, "cri-o", func(imageref.Reference, string) (string, string, error) {
-		return "", "", errors.New("sealed to another key")
+	s, d := serve(t, "cri-o", func(imageref.Reference, string) ([]fetch.Login, error) {
+		return nil, errors.New("sealed to another key")
 	})
 	err := d.Ensure(t.Context(), runtime.Request{Name: parse(t, "app:v1"), Digest: first}, nil)
 	if runtime.ReasonOf(err) != fetch.Unauthorized || !strings.Contains(err.Error(), "sealed to another key") || s.pulls != 0 {

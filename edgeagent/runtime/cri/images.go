@@ -78,7 +78,7 @@ func (d *Driver) status(ctx context.Context, name imageref.Reference) (img image
 	defer cancel()
 	resp, err := d.images.ImageStatus(ctx, &api.ImageStatusRequest{Image: &api.ImageSpec{Image: name.String()}})
 	if err != nil {
-		return image{}, false, classify("asking the runtime for image "+name.String(), err, "")
+		return image{}, false, classify("asking the runtime for image "+name.String(), err)
 	}
 	if resp.GetImage() == nil {
 		return image{}, false, nil
@@ -106,7 +106,7 @@ func (d *Driver) list(ctx context.Context) ([]image, error) {
 	defer cancel()
 	resp, err := d.images.ListImages(ctx, &api.ListImagesRequest{})
 	if err != nil {
-		return nil, classify("listing images", err, "")
+		return nil, classify("listing images", err)
 	}
 	var all []image
 	for _, i := range resp.GetImages() {
@@ -125,7 +125,7 @@ func (d *Driver) InUse(ctx context.Context) (map[string]struct{}, error) {
 	defer cancel()
 	resp, err := d.runtime.ListContainers(ctx, &api.ListContainersRequest{})
 	if err != nil {
-		return nil, classify("listing containers", err, "")
+		return nil, classify("listing containers", err)
 	}
 	used := map[string]struct{}{}
 	for _, c := range resp.GetContainers() {
@@ -201,7 +201,7 @@ func (d *Driver) remove(ctx context.Context, name imageref.Reference, names []im
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := d.images.RemoveImage(ctx, &api.RemoveImageRequest{Image: &api.ImageSpec{Image: name.String()}}); err != nil {
-		return classify("removing image "+name.String(), err, "")
+		return classify("removing image "+name.String(), err)
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/fetch/fetchtest"
 	"edgecache.dev/edgeagent/runtime"
 )
@@ -24,7 +25,7 @@ type Setup struct {
 	// HostsDir is a certs.d directory that says so.
 	HostsDir string
 	// Credentials are for the registry.
-	Credentials func(name imageref.Reference, host string) (user, secret string, err error)
+	Credentials func(name imageref.Reference, host string) ([]fetch.Login, error)
 }
 
 // Harness is a driver under test and what the suite must do past it. Functions that are
@@ -78,10 +79,12 @@ type suite struct {
 	seed int64 // differs from test to test: runtimes keep content that they know
 }
 
-// Credentials of the test registry, which never may be seen in an error.
+// Credentials of the test registry, which never may be seen in an error. The outdated one is
+// tried first.
 const (
-	user   = "edge"
-	secret = "s3cr3t-pull-token"
+	user     = "edge"
+	outdated = "0utdated-pull-token"
+	secret   = "s3cr3t-pull-token"
 )
 
 func newSuite(t *testing.T, newHarness func(*testing.T, Setup) Harness) *suite {
@@ -91,7 +94,9 @@ func newSuite(t *testing.T, newHarness func(*testing.T, Setup) Harness) *suite {
 	s := &suite{reg: fetchtest.NewRegistry(t), seed: time.Now().UnixNano() ^ int64(h.Sum32())<<20}
 	s.Harness = newHarness(t, Setup{
 		Registry: s.reg, HostsDir: s.reg.HostsDir(t, ""),
-		Credentials: func(imageref.Reference, string) (string, string, error) { return user, secret, nil },
+		Credentials: func(imageref.Reference, string) ([]fetch.Login, error) {
+			return []fetch.Login{{User: user, Secret: outdated}, {User: user, Secret: secret}}, nil
+		},
 	})
 	t.Cleanup(func() {
 		if err := s.Driver.Close(); err != nil {

@@ -15,8 +15,8 @@ type ImageCacheStatusApplyConfiguration struct {
 	// observedGeneration is the newest metadata.generation whose images were all looked
 	// up, with or without success.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, FullyCached, Pullable, and while they apply Reconciling
-	// and Stalled.
+	// conditions are Ready, FullyCached, Pullable, and while they apply Reconciling,
+	// Stalled and SealingDisabled.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// summary is the status in words, for table output.
 	Summary *ImageCacheSummaryApplyConfiguration `json:"summary,omitempty"`

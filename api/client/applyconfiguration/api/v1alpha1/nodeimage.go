@@ -31,8 +31,7 @@ type NodeImageApplyConfiguration struct {
 	// leavesAt is set while no ImageCache selects the node for the image any more because
 	// the node's labels changed: when the image is removed, unless they change back.
 	LeavesAt *v1.Time `json:"leavesAt,omitempty"`
-	// credentialIDs name the entries of credentials to pull with, in order. Not set by
-	// this release.
+	// credentialIDs name the entries of credentials to pull with, in order.
 	CredentialIDs []string `json:"credentialIDs,omitempty"`
 	// refreshToken changes when the agent should verify the image at once. Not set by this
 	// release.

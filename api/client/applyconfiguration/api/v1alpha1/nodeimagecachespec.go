@@ -15,7 +15,7 @@ type NodeImageCacheSpecApplyConfiguration struct {
 	// images are what the node should hold, sorted by name, at most 1,000.
 	Images []NodeImageApplyConfiguration `json:"images,omitempty"`
 	// credentials are pull credentials, each sealed to the key that the node's status
-	// publishes. Not set by this release.
+	// publishes.
 	Credentials []SealedCredentialApplyConfiguration `json:"credentials,omitempty"`
 	// remove are the images that the node should give up. An entry leaves when the
 	// agent reports it gone, or when the image is wanted again.

@@ -36,7 +36,7 @@ type NodeImageCacheStatusApplyConfiguration struct {
 	BootID *string `json:"bootID,omitempty"`
 	// agentVersion is the version of the agent that wrote this status.
 	AgentVersion *string `json:"agentVersion,omitempty"`
-	// key is what credentials for this node are sealed to. Not set by this release.
+	// key is what credentials for this node are sealed to.
 	Key *NodeKeyApplyConfiguration `json:"key,omitempty"`
 	// conditions are Ready, and Degraded while it applies.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`

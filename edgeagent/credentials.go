@@ -1,0 +1,42 @@
+package edgeagent
+
+import (
+	"context"
+	"time"
+
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent/fetch"
+)
+
+// key is the node's public key, for the status; nil where there is none.
+func (a *Agent) key() *v1alpha1.NodeKey {
+	if a.options.Keyring == nil {
+		return nil
+	}
+	return new(a.options.Keyring.Key())
+}
+
+// hearCredentials tells the keyring of the wish. Images that were refused are tried again
+// at once where they have other credentials now: somebody has mended a Secret, and waits.
+func (a *Agent) hearCredentials() {
+	if a.options.Keyring == nil {
+		return
+	}
+	for _, name := range a.options.Keyring.Hear(a.desired) {
+		failure := a.ledger[name].Failure
+		t := a.attempts[name]
+		if t == nil || t.cancel != nil || failure == nil {
+			continue
+		}
+		if reason := fetch.Reason(failure.Reason); reason == fetch.Unauthorized || reason == fetch.NotFound {
+			t.next = time.Time{}
+		}
+	}
+}
+
+// noteCredentials takes note of credentials that attempts could not open.
+func (a *Agent) noteCredentials(ctx context.Context) {
+	if a.options.Keyring != nil {
+		a.trouble.note(ctx, withCredentials, a.options.Keyring.Trouble(), "Pull credentials not opened, pulling without them")
+	}
+}
