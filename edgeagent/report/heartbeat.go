@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/klog/v2"
 )
 
 const (
@@ -28,9 +27,7 @@ func Heartbeat(ctx context.Context, r LeaseRenewer) {
 		delay := wait.Jitter(renewEvery, 0.25)
 		if err := r.RenewLease(ctx, LeaseDuration, time.Now()); err != nil {
 			delay = retry.Step()
-			if ctx.Err() == nil {
-				klog.FromContext(ctx).V(1).Info("Lease not renewed, trying again", "err", err, "in", delay)
-			}
+			complain(ctx, err, "Lease not renewed")
 		} else {
 			retry = newBackoff()
 		}

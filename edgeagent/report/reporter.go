@@ -187,9 +187,7 @@ func (r *Reporter) write(ctx context.Context, w *written) {
 		w.corrected = began
 	}
 	if err := r.writer.WriteStatus(ctx, next.uid, next.status); err != nil {
-		if ctx.Err() == nil {
-			klog.FromContext(ctx).V(1).Info("Status not written, trying again", "err", err)
-		}
+		complain(ctx, err, "Status not written")
 		w.wait, w.failed = w.retry.Step(), next.uid
 		return
 	}
