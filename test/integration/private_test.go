@@ -35,6 +35,7 @@ func TestPrivateImages(t *testing.T) {
 	w.secret("wrong", "m1staken")
 	w.apply("wrong", listing([]string{pushed.Name}, "imagePullSecrets: [{name: wrong}, {name: typo}]"))
 	w.untilRefused("wrong", "pull secret default/typo does not exist")
+	w.untilKnown(one)
 	if images := w.object(one.Name()).Spec.Images; len(images) != 0 {
 		t.Errorf("the node is asked for %s", asJSON(images))
 	}
@@ -75,6 +76,15 @@ func (w *world) secret(name, password string) {
 	if out, err := w.kubectl.apply(w.T, made); err != nil {
 		w.Fatal(out)
 	}
+}
+
+// untilKnown waits until a node has its object.
+func (w *world) untilKnown(n *node.Node) {
+	w.Helper()
+	eventually(w.T, n.Name()+" has its object", func() error {
+		_, err := w.client.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace).Get(w.Context(), n.Name(), metav1.GetOptions{})
+		return err
+	})
 }
 
 func (w *world) untilRefused(name, message string) {
