@@ -103,7 +103,8 @@ func (l *Layout) loop(ctx context.Context, done chan<- struct{}) {
 		// Before the heartbeat, so that a change during it is followed by another one at once.
 		changed := l.keeper.changed()
 		wait := beat
-		if err := l.keeper.beatWithin(ctx, call); err != nil {
+		// A heartbeat that has begun ends by itself: cut off, client-go would log an error.
+		if err := l.keeper.beatWithin(context.WithoutCancel(ctx), call); err != nil {
 			wait = retry
 		}
 		select {
