@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -16,6 +17,9 @@ import (
 func Written(t *testing.T, store content.IngestManager, d digest.Digest) int64 {
 	t.Helper()
 	statuses, err := store.ListStatuses(t.Context())
+	for errdefs.IsNotFound(err) { // one of them was completed while it was looked at
+		statuses, err = store.ListStatuses(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
