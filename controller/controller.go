@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -234,11 +235,11 @@ func (c *Controller) namedContents() map[string]bool {
 	objects, _ := c.system.Edgecache().V1alpha1().NodeImageCaches().Lister().List(labels.Everything())
 	for _, o := range objects {
 		for i := range o.Spec.Images {
-			named[contentName(o.Spec.Images[i].Digest)] = true
+			named[v1alpha1.ContentName(digest.Digest(o.Spec.Images[i].Digest))] = true
 		}
 		for i := range o.Status.Images {
-			named[contentName(o.Status.Images[i].Digest)] = true
-			named[contentName(o.Status.Images[i].Current)] = true
+			named[v1alpha1.ContentName(digest.Digest(o.Status.Images[i].Digest))] = true
+			named[v1alpha1.ContentName(digest.Digest(o.Status.Images[i].Current))] = true
 		}
 	}
 	return named

@@ -186,5 +186,3 @@ func keyOf(owner wish.Owner) cache.ObjectName {
 	namespace, name, _ := strings.Cut(string(owner), "/")
 	return cache.ObjectName{Namespace: namespace, Name: name}
 }
-
-func contentName(digest string) string { return strings.Replace(digest, ":", "-", 1) }

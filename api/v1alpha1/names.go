@@ -1,6 +1,10 @@
 package v1alpha1
 
-import "github.com/opencontainers/go-digest"
+import (
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // SystemNamespace holds the NodeImageCaches, the agents' Leases and the controller's.
 const SystemNamespace = "edgecache-system"
@@ -25,9 +29,10 @@ const (
 	FinalizerRemove = "edgecache.dev/remove-images"
 )
 
-// ContentName gives the name of the ImageContent object for a digest: "sha256-<hex>".
+// ContentName gives the name of the ImageContent object for a digest: "sha256-<hex>". What
+// is no digest, as an agent may report it, gives a name that no object has.
 func ContentName(d digest.Digest) string {
-	return d.Algorithm().String() + "-" + d.Encoded()
+	return strings.Replace(d.String(), ":", "-", 1)
 }
 
 // AgentLeaseName gives the name of the Lease, in SystemNamespace, that the agent of a

@@ -28,6 +28,7 @@ import (
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/internal/brief"
 )
 
 const (
@@ -115,13 +116,13 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	round := r.rounds.of(ic, now)
 	r.lookUp(ic, view, round)
 	f := r.facts(ic, view, round)
-	targets := r.targets(view)
+	targets := f.targets()
 	members := r.tally(f, view, targets)
 	r.Metrics.CacheNodes(owner, f.tally.nodes)
 	wait := r.gathering(view, round, now)
 	if wait == 0 {
 		f.rollout = r.roll(ic, view, members, targets)
-		r.touch(ic, view, round)
+		r.touch(ic, view, round, targets)
 		wait = round.due(now)
 	}
 	return wait, r.publish(ctx, f, view)
@@ -203,12 +204,8 @@ func (r *Reconciler) wantSecrets(ic *v1alpha1.ImageCache) {
 
 // touch has the specs of all nodes concerned worked out again when the cache or a digest
 // changed. Changes of nodes come by themselves.
-func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) {
-	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner())}
-	for _, ref := range view.References() {
-		target, _ := r.Table.Known(ref, view.Owner())
-		now.targets = append(now.targets, string(target))
-	}
+func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, targets rollout.Targets) {
+	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()), targets: targets}
 	if round.touched.equal(now) {
 		return
 	}
@@ -276,7 +273,7 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 		out = append(out, img)
 	}
 	for _, e := range view.Errs {
-		out = append(out, image{name: cut(fmt.Sprint(e.BadValue), imageref.MaxLength), check: &v1alpha1.ImageCheck{
+		out = append(out, image{name: brief.Text(fmt.Sprint(e.BadValue), imageref.MaxLength), check: &v1alpha1.ImageCheck{
 			Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonInvalidReference, Message: e.Error(),
 		}})
 	}

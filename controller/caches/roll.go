@@ -12,11 +12,11 @@ import (
 )
 
 // targets gives the digests of the images that the cache may have.
-func (r *Reconciler) targets(view *fleet.Cache) rollout.Targets {
+func (f *facts) targets() rollout.Targets {
 	targets := rollout.Targets{}
-	for _, ref := range view.References() {
-		if target, _ := r.Table.Known(ref, view.Owner()); target != "" {
-			targets[ref] = target
+	for i := range f.images {
+		if img := &f.images[i]; img.target != "" {
+			targets[img.ref] = img.target
 		}
 	}
 	return targets

@@ -1,14 +1,15 @@
 package caches
 
 import (
+	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/rollout"
 )
 
 // rounds remembers which look-ups of each cache were asked for. It is safe for concurrent
@@ -34,11 +35,11 @@ type fingerprint struct {
 	generation int64
 	deleting   bool
 	secrets    string
-	targets    []string
+	targets    rollout.Targets
 }
 
 func (f fingerprint) equal(g fingerprint) bool {
-	return f.generation == g.generation && f.deleting == g.deleting && f.secrets == g.secrets && slices.Equal(f.targets, g.targets)
+	return f.generation == g.generation && f.deleting == g.deleting && f.secrets == g.secrets && maps.Equal(f.targets, g.targets)
 }
 
 // of gives the round of a cache. A cache seen for the first time continues where its

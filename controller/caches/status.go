@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,6 +13,7 @@ import (
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/internal/brief"
 )
 
 const (
@@ -77,7 +77,7 @@ func (f *facts) imageStatuses() []v1alpha1.ImageStatus {
 		st := v1alpha1.ImageStatus{Name: img.name, Digest: img.target.String()}
 		if img.check != nil {
 			check := *img.check
-			check.Message = cut(check.Message, limit)
+			check.Message = brief.Text(check.Message, limit)
 			st.Check = &check
 		}
 		if c := f.tally.images[img.ref]; c != nil {
@@ -86,18 +86,6 @@ func (f *facts) imageStatuses() []v1alpha1.ImageStatus {
 		out = append(out, st)
 	}
 	return out
-}
-
-// cut shortens a text to at most n bytes without breaking a character.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	s = s[:n-len("…")]
-	for !utf8.ValidString(s) {
-		s = s[:len(s)-1]
-	}
-	return s + "…"
 }
 
 // verdict is a condition to be, or not to be, in the status.
@@ -115,7 +103,7 @@ func (v verdict) apply(conditions *[]metav1.Condition, generation int64) {
 		return
 	}
 	meta.SetStatusCondition(conditions, metav1.Condition{
-		Type: v.kind, Status: v.status, Reason: v.reason, Message: cut(v.message, 1024), ObservedGeneration: generation,
+		Type: v.kind, Status: v.status, Reason: v.reason, Message: brief.Text(v.message, 1024), ObservedGeneration: generation,
 	})
 }
 

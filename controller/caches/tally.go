@@ -12,6 +12,7 @@ import (
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/internal/brief"
 )
 
 // maxFailures is how many failures a status lists; failureCount has the true number.
@@ -94,7 +95,7 @@ func addNode(c *v1alpha1.NodeCounts, reach fleet.Reach, o outcome) {
 
 func (t *tally) fail(node string, ref imageref.Reference, status *v1alpha1.NodeImageStatus) {
 	t.failureCount++
-	f := v1alpha1.ImageFailure{Image: ref.String(), Node: node, Reason: status.Reason, Message: cut(status.Message, maxMessage)}
+	f := v1alpha1.ImageFailure{Image: ref.String(), Node: node, Reason: status.Reason, Message: brief.Text(status.Message, maxMessage)}
 	if status.Since != nil {
 		f.Since = *status.Since
 	}

@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/internal/brief"
 )
 
 // transition is a change of an ImageCache that is worth an event.
@@ -21,7 +22,7 @@ func transitions(before, after []metav1.Condition) []transition {
 		if now == nil || was != nil && was.Status == now.Status && was.Reason == now.Reason {
 			continue
 		}
-		t := transition{kind: corev1.EventTypeNormal, reason: now.Reason, message: cut(now.Message, 1024)}
+		t := transition{kind: corev1.EventTypeNormal, reason: now.Reason, message: brief.Text(now.Message, 1024)}
 		if kind == v1alpha1.ConditionStalled || warns(now.Reason) {
 			t.kind = corev1.EventTypeWarning
 		}

@@ -139,13 +139,18 @@ func waits(in planInput, ref imageref.Reference, target digest.Digest, owners []
 // keepImage leaves an image that is there as it is while an owner of the wish may still be
 // found to have the right to it. Owners that no longer ask for it are not named.
 func keepImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) {
-	waiting := slices.DeleteFunc(slices.Clone(w.Owners), func(o wish.Owner) bool { return in.targets.Refuses(w.Ref, o) })
+	waiting := unrefused(in.targets, w)
 	if before == nil || len(waiting) == 0 {
 		return v1alpha1.NodeImage{}, false
 	}
 	entry := *before
 	entry.Owners, entry.LeavesAt = name(waiting, w.Holders), nil
 	return entry, true
+}
+
+// unrefused leaves out owners that were found to have no right to the image.
+func unrefused(targets Targets, w *wish.Image) []wish.Owner {
+	return slices.DeleteFunc(slices.Clone(w.Owners), func(o wish.Owner) bool { return targets.Refuses(w.Ref, o) })
 }
 
 // addLeaving keeps images of owners that the node no longer matches, until their grace is
@@ -193,9 +198,9 @@ func nextLeave(spec *v1alpha1.NodeImageCacheSpec, now time.Time) time.Duration {
 func name(owners, holders []wish.Owner) []string {
 	if len(owners) > maxOwners {
 		held := func(o wish.Owner) bool { return slices.Contains(holders, o) }
-		owners = slices.Clone(owners)
-		slices.SortStableFunc(owners, func(a, b wish.Owner) int { return cmp.Compare(rank(held(a)), rank(held(b))) })
-		owners = owners[:maxOwners]
+		others := slices.DeleteFunc(slices.Clone(owners), held)
+		owners = slices.DeleteFunc(slices.Clone(owners), func(o wish.Owner) bool { return !held(o) })
+		owners = append(owners, others...)[:maxOwners]
 		slices.Sort(owners)
 	}
 	names := make([]string, 0, len(owners))
@@ -203,13 +208,6 @@ func name(owners, holders []wish.Owner) []string {
 		names = append(names, string(o))
 	}
 	return names
-}
-
-func rank(first bool) int {
-	if first {
-		return 0
-	}
-	return 1
 }
 
 // keepWritten carries over what is only worked out once per digest. A size that is known
@@ -227,13 +225,7 @@ func keepWritten(entry *v1alpha1.NodeImage, before *v1alpha1.NodeImage) {
 // admitted leaves out owners whose own credentials were not found to read the image:
 // naming another namespace's private image must not bring it to one's nodes.
 func admitted(targets Targets, w *wish.Image) []wish.Owner {
-	var owners []wish.Owner
-	for _, o := range w.Owners {
-		if targets.Admits(w.Ref, o) {
-			owners = append(owners, o)
-		}
-	}
-	return owners
+	return slices.DeleteFunc(slices.Clone(w.Owners), func(o wish.Owner) bool { return !targets.Admits(w.Ref, o) })
 }
 
 // planRemove keeps what is still to be removed and adds what is no longer wished. What
@@ -266,8 +258,7 @@ func wantedNames(in planInput) map[string]bool {
 	wanted := map[string]bool{}
 	for i := range in.wish {
 		w := &in.wish[i]
-		refused := func(o wish.Owner) bool { return in.targets.Refuses(w.Ref, o) }
-		if w.Held != "" || len(slices.DeleteFunc(slices.Clone(w.Owners), refused)) > 0 {
+		if w.Held != "" || len(unrefused(in.targets, w)) > 0 {
 			wanted[w.Ref.String()] = true
 		}
 	}

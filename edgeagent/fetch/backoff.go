@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"edgecache.dev/internal/pause"
 )
 
 const (
@@ -35,23 +37,11 @@ func (b *backoff) wait(ctx context.Context, brought bool, why error) error {
 	if b.failures++; brought {
 		b.failures = 0
 	}
-	if b.failures < b.limit && sleep(ctx, delay(max(b.failures, 1), rand.Float64())) {
+	if b.failures < b.limit && pause.For(ctx, delay(max(b.failures, 1), rand.Float64())) {
 		return nil
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
 	return why
-}
-
-// sleep says whether it lasted d; false means that ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

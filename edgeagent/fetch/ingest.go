@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"edgecache.dev/internal/pause"
 )
 
 // Pauses while another writer holds an ingest.
@@ -39,7 +41,7 @@ func (in *ingest) close() {
 // while another writer holds the ingest: another pull of this agent, or one of the runtime.
 func (j *job) open(ctx context.Context, d ocispec.Descriptor) (*ingest, error) {
 	doing := "opening the ingest of " + d.Digest.String()
-	for pause := firstLook; ; pause = min(2*pause, lastLook) {
+	for next := firstLook; ; next = min(2*next, lastLook) {
 		in, err := j.tryOpen(ctx, d)
 		switch {
 		case err == nil:
@@ -53,7 +55,7 @@ func (j *job) open(ctx context.Context, d ocispec.Descriptor) (*ingest, error) {
 		if _, err := j.stored(ctx, d); err != nil {
 			return nil, err
 		}
-		if !sleep(ctx, pause) {
+		if !pause.For(ctx, next) {
 			return nil, storeError(ctx, doing, context.Cause(ctx))
 		}
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+
+	"edgecache.dev/internal/pause"
 )
 
 func TestDelay(t *testing.T) {
@@ -119,7 +121,7 @@ type slowReader struct {
 }
 
 func (r slowReader) Read(p []byte) (int, error) {
-	if !sleep(r.ctx, r.wait) {
+	if !pause.For(r.ctx, r.wait) {
 		return 0, r.ctx.Err()
 	}
 	return copy(p, "x"), nil

@@ -2,9 +2,9 @@ package report
 
 import (
 	"encoding/json"
-	"unicode/utf8"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/internal/brief"
 )
 
 const (
@@ -36,28 +36,12 @@ func fit(s *v1alpha1.NodeImageCacheStatus) {
 
 func cutMessages(s *v1alpha1.NodeImageCacheStatus, n int) {
 	for i := range s.Images {
-		s.Images[i].Message = cut(s.Images[i].Message, n)
+		s.Images[i].Message = brief.Text(s.Images[i].Message, n)
 	}
 }
 
 // Cut shortens a message to what a status has room for.
-func Cut(message string) string { return cut(message, maxMessage) }
-
-// cut shortens a text to at most n bytes without breaking a character.
-func cut(text string, n int) string {
-	const mark = "…"
-	if len(text) <= n {
-		return text
-	}
-	if n < len(mark) {
-		return ""
-	}
-	text = text[:n-len(mark)]
-	for !utf8.ValidString(text) {
-		text = text[:len(text)-1]
-	}
-	return text + mark
-}
+func Cut(message string) string { return brief.Text(message, maxMessage) }
 
 func size(s *v1alpha1.NodeImageCacheStatus) int {
 	b, err := json.Marshal(s)

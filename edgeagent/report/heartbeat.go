@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"edgecache.dev/internal/pause"
 )
 
 const (
@@ -31,7 +33,7 @@ func Heartbeat(ctx context.Context, r LeaseRenewer) {
 		} else {
 			retry = newBackoff()
 		}
-		if !sleep(ctx, delay) {
+		if !pause.For(ctx, delay) {
 			return
 		}
 	}

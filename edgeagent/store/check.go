@@ -11,6 +11,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"edgecache.dev/internal/pause"
 )
 
 // Exit statuses with which a child tells what CheckFile found.
@@ -96,7 +98,7 @@ func InChild(argv ...string) Validator {
 	return func(ctx context.Context, path string) error {
 		for try := 1; ; try++ {
 			err := runChild(ctx, argv, path)
-			if try == childTries || !errors.Is(err, errNoVerdict) || !sleep(ctx, childPause) {
+			if try == childTries || !errors.Is(err, errNoVerdict) || !pause.For(ctx, childPause) {
 				return err
 			}
 		}
@@ -157,18 +159,6 @@ func faulted(exit *exec.ExitError) bool {
 		return true
 	}
 	return false
-}
-
-// sleep waits and says whether the context is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }
 
 func firstLine(s string) string {

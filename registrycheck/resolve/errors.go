@@ -3,9 +3,9 @@ package resolve
 import (
 	"fmt"
 	"time"
-	"unicode/utf8"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/internal/brief"
 )
 
 // Error says why an image could not be looked up and what that means for pulling it.
@@ -45,17 +45,7 @@ func (e *Error) Check() v1alpha1.ImageCheck {
 const maxMessage = 512
 
 // cut shortens a message to what a status holds.
-func cut(s string) string {
-	const more = "…"
-	if len(s) <= maxMessage {
-		return s
-	}
-	end := maxMessage - len(more)
-	for !utf8.RuneStart(s[end]) {
-		end--
-	}
-	return s[:end] + more
-}
+func cut(s string) string { return brief.Text(s, maxMessage) }
 
 // judgement is what a failure means, and what to do about it.
 type judgement struct {

@@ -105,7 +105,7 @@ func ofTLS(err error, a attempt) *Error {
 		return tlsError("renew it", "certificate of %s is not valid (%v)", host, wrong.Err)
 	}
 	if alert, ok := errors.AsType[*net.OpError](err); ok && alert.Op == "remote error" { // how crypto/tls wraps alerts
-		return tlsError("check which TLS versions and client certificates it wants", "%s refuses TLS (%s)", host, brief(alert))
+		return tlsError("check which TLS versions and client certificates it wants", "%s refuses TLS (%s)", host, innermost(alert))
 	}
 	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return tlsError("check host, port and proxy", "%s does not speak TLS (%s)", host, record.Msg)
@@ -192,7 +192,7 @@ func ofNetwork(err error, a attempt) *Error {
 	}
 	dial, _ := errors.AsType[*net.OpError](err)
 	if dial != nil && dial.Op == "proxyconnect" {
-		return network("check the proxy in the registry settings or HTTPS_PROXY", "proxy for %s is not reached (%s)", host, brief(dial.Err))
+		return network("check the proxy in the registry settings or HTTPS_PROXY", "proxy for %s is not reached (%s)", host, innermost(dial.Err))
 	}
 	if strings.Contains(err.Error(), http.StatusText(http.StatusProxyAuthRequired)) { // the library has no type for it
 		return network("give the proxy's URL a user and password", "proxy for %s wants a log-in", host)
@@ -211,7 +211,7 @@ func ofNetwork(err error, a attempt) *Error {
 		return network("check the link and firewalls, it is tried again later", "%s did not answer in time", host)
 	}
 	if dial != nil {
-		return network("check the link, host and port, it is tried again later", "%s is not reached (%s)", host, brief(dial))
+		return network("check the link, host and port, it is tried again later", "%s is not reached (%s)", host, innermost(dial))
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) {
 		return network("it is tried again later", "connection to %s was lost", host)
@@ -247,8 +247,8 @@ func hostOf(err error, a attempt) string {
 	return host
 }
 
-// brief gives the end of a network error's text: "connection refused".
-func brief(err error) string {
+// innermost gives the end of a network error's text: "connection refused".
+func innermost(err error) string {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner
 	}

@@ -22,7 +22,7 @@ func TestTheControllerTellsHowItIs(t *testing.T) {
 	if err := w.controller.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	told, err := w.product.Controller(t.Context(), "telling", "--serve-address=127.0.0.1:0", "--leader-elect=true")
+	told, err := w.product.Controller("telling", "--serve-address=127.0.0.1:0", "--leader-elect=true")
 	if err != nil {
 		t.Fatal(err)
 	}

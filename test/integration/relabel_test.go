@@ -46,7 +46,7 @@ func TestARelabelledNodeKeepsImagesForAWhile(t *testing.T) {
 	if err := w.controller.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.product.Controller(t.Context(), "hasty", "--relabel-grace", "1s"); err != nil {
+	if _, err := w.product.Controller("hasty", "--relabel-grace", "1s"); err != nil {
 		t.Fatal(err)
 	}
 	w.label(one, "tier", "iron")

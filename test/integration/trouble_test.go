@@ -214,14 +214,14 @@ func TestTwoControllers(t *testing.T) {
 	// Logs each try for the lead that is refused.
 	elect := []string{"--leader-elect=true", "-v=4"}
 	const refused, working = "Failed to acquire lease", "Controller is working"
-	first, err := w.product.Controller(t.Context(), "first", elect...)
+	first, err := w.product.Controller("first", elect...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	pos := w.push("retail/pos:v1", 1<<20, 1)
 	w.apply("pos", listing([]string{pos.Name}))
 	w.untilReady("pos", 1)
-	second, err := w.product.Controller(t.Context(), "second", elect...)
+	second, err := w.product.Controller("second", elect...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func newWorld(t *testing.T, nodes int) *world {
 		T: t, lab: lab, product: p, agents: map[string]*process.Process{},
 		client: versioned.NewForConfigOrDie(lab.ControlPlane().Admin()), kubectl: newKubectl(t, lab),
 	}
-	if w.controller, err = p.Controller(t.Context(), "controller"); err != nil {
+	if w.controller, err = p.Controller("controller"); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range lab.Nodes() {

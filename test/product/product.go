@@ -88,7 +88,7 @@ func Run(ctx context.Context, lab *cluster.Cluster, agentArgs ...string) (*Produ
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.Controller(ctx, "controller"); err != nil {
+	if _, err := p.Controller("controller"); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	for _, n := range lab.Nodes() {
@@ -114,7 +114,7 @@ func build(ctx context.Context, tools *toolchain.Toolchain, race bool) (p progra
 
 // Controller starts the controller. It reaches the lab's registry by plain HTTP. It works
 // without election unless args say otherwise: a leader that loses its API server ends.
-func (p *Product) Controller(_ context.Context, name string, args ...string) (*process.Process, error) {
+func (p *Product) Controller(name string, args ...string) (*process.Process, error) {
 	kubeconfig, err := p.kubeconfig("edgecache-controller")
 	if err != nil {
 		return nil, err

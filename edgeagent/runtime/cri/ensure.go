@@ -16,6 +16,7 @@ import (
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/lease"
+	"edgecache.dev/internal/pause"
 )
 
 const (
@@ -162,7 +163,7 @@ func (d *Driver) pullLeased(ctx context.Context, r runtime.Request) error {
 		if runtime.ReasonOf(err) == fetch.DigestMismatch {
 			d.abort(ctx, l)
 		}
-		if failures >= maxAttempts || !worthRetry(err) || !pause(ctx, failures) {
+		if failures >= maxAttempts || !worthRetry(err) || !breather(ctx, failures) {
 			return err
 		}
 	}
@@ -191,17 +192,10 @@ func (d *Driver) pullOnce(ctx context.Context, l *lease.Lease, name imageref.Ref
 // worthRetry says whether to pull again at once: the network may come back in seconds.
 func worthRetry(err error) bool { return runtime.ReasonOf(err) == fetch.NetworkError }
 
-// pause waits between attempts. It says false when ctx ends first.
-func pause(ctx context.Context, failures int) bool {
+// breather waits between attempts. It says false when ctx ends first.
+func breather(ctx context.Context, failures int) bool {
 	d := min(time.Second<<min(failures, 6), maxPause)
-	t := time.NewTimer(d/2 + rand.N(d/2))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return pause.For(ctx, d/2+rand.N(d/2))
 }
 
 // stored gives how many bytes a lease holds, as far as that can be found out.

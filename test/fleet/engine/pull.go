@@ -11,6 +11,7 @@ import (
 
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/runtime"
+	"edgecache.dev/internal/pause"
 )
 
 // Link is how a node reaches the registry.
@@ -128,12 +129,8 @@ func (e *Engine) end(d digest.Digest, p pull) error {
 
 // sleep waits; the context's cause ends it.
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
+	if !pause.For(ctx, d) {
 		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
+	return nil
 }

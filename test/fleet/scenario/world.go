@@ -102,7 +102,7 @@ func (w *World) install(ctx context.Context) (err error) {
 
 // startController returns when every node has its object.
 func (w *World) startController(ctx context.Context) (err error) {
-	if w.controller, err = w.product.Controller(ctx, "controller", w.ControllerArgs...); err != nil {
+	if w.controller, err = w.product.Controller("controller", w.ControllerArgs...); err != nil {
 		return err
 	}
 	w.say("waiting for %d objects", w.Nodes)

@@ -1,0 +1,24 @@
+package pause
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		if !For(t.Context(), time.Hour) || time.Since(begin) != time.Hour {
+			t.Errorf("waited %s, want 1h", time.Since(begin))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		begin = time.Now()
+		if For(ctx, time.Hour) || time.Since(begin) != time.Minute {
+			t.Errorf("waited %s, want 1m, when the context ended", time.Since(begin))
+		}
+	})
+}
