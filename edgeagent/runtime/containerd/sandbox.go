@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -21,9 +22,9 @@ func (d *Driver) sandboxImage(ctx context.Context) imageref.Reference {
 	if conn == nil {
 		return imageref.Reference{}
 	}
-	told, err := d.sandbox.AskConfiguration(ctx, cri.NewRuntimeServiceClient(conn))
-	if err == nil && !told {
-		err = d.lookAtSandboxes(ctx)
+	err := d.sandbox.AskConfiguration(ctx, cri.NewRuntimeServiceClient(conn))
+	if !d.sandbox.Told() {
+		err = errors.Join(err, d.lookAtSandboxes(ctx))
 	}
 	if err != nil {
 		klog.FromContext(ctx).V(2).Info("Sandbox image not found out", "err", err)

@@ -3,6 +3,7 @@ package cri
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -128,9 +129,9 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 // sandboxImage gives what is known of the sandbox image now. A runtime that does not tell
 // leaves it as it was.
 func (d *Driver) sandboxImage(ctx context.Context) imageref.Reference {
-	told, err := d.sandbox.AskConfiguration(ctx, d.runtime)
-	if err == nil && !told {
-		err = d.sandbox.AskSandboxes(ctx, d.runtime)
+	err := d.sandbox.AskConfiguration(ctx, d.runtime)
+	if !d.sandbox.Told() {
+		err = errors.Join(err, d.sandbox.AskSandboxes(ctx, d.runtime))
 	}
 	if err != nil {
 		klog.FromContext(ctx).V(2).Info("Sandbox image not found out", "err", err)

@@ -14,20 +14,17 @@ import (
 // AskTimeout bounds one question: nobody waits long for what may be asked again.
 const AskTimeout = 5 * time.Second
 
-// AskConfiguration asks a runtime what it is configured with. It says whether it told.
-func (m *Memory) AskConfiguration(ctx context.Context, runtime api.RuntimeServiceClient) (told bool, err error) {
+// AskConfiguration asks a runtime what it is configured with. Told says then whether that
+// tells; a runtime that does not answer leaves it as it was.
+func (m *Memory) AskConfiguration(ctx context.Context, runtime api.RuntimeServiceClient) error {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
 	resp, err := runtime.Status(ctx, &api.StatusRequest{Verbose: true})
 	if err != nil {
-		return false, fmt.Errorf("asking the runtime for its configuration: %w", err)
+		return fmt.Errorf("asking the runtime for its configuration: %w", err)
 	}
-	image := configured(resp.GetInfo())
-	if image.IsZero() {
-		return false, nil
-	}
-	m.Configured(image)
-	return true, nil
+	m.Configured(configured(resp.GetInfo()))
+	return nil
 }
 
 // configured finds the sandbox image in the verbose status.

@@ -14,6 +14,7 @@ type Memory struct {
 	mu    sync.Mutex // guards what follows
 	image imageref.Reference
 	since time.Time // of the sandbox that told; zero when the configuration did
+	told  bool      // the configuration tells
 }
 
 // Image gives the sandbox image, zero while it is not known.
@@ -23,11 +24,21 @@ func (m *Memory) Image() imageref.Reference {
 	return m.image
 }
 
-// Configured takes in what the runtime says that it is configured with.
+// Configured takes in what the runtime says that it is configured with, zero when it does
+// not tell.
 func (m *Memory) Configured(image imageref.Reference) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.image, m.since = image, time.Time{}
+	if m.told = !image.IsZero(); m.told {
+		m.image, m.since = image, time.Time{}
+	}
+}
+
+// Told says whether the configuration told, when it was asked last.
+func (m *Memory) Told() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.told
 }
 
 // Used takes in what a sandbox was made of, and when.

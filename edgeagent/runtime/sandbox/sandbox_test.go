@@ -85,7 +85,7 @@ func TestMemory(t *testing.T) {
 		{"nor does one made of an ID", func() { m.Used("sha256:abc", at(3)) }, "r.io/pause:2"},
 		{"a newer one does", func() { m.Used("r.io/pause:4", at(4)) }, "r.io/pause:4"},
 		{"the configuration counts more", func() { m.Configured(Parse("r.io/pause:5")) }, "r.io/pause:5"},
-		{"until it is told no more", func() { m.Used("r.io/pause:4", at(4)) }, "r.io/pause:4"},
+		{"until it tells no more", func() { m.Configured(Parse("")); m.Used("r.io/pause:4", at(4)) }, "r.io/pause:4"},
 	}
 	for _, s := range steps {
 		s.do()
