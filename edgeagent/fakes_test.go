@@ -73,6 +73,12 @@ func (d *desk) expect(t *testing.T, generation int64, want ...string) {
 	}
 }
 
+func (d *desk) sandboxImage() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last.Runtime.SandboxImage
+}
+
 func (d *desk) condition(kind string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

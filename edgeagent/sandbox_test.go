@@ -25,7 +25,7 @@ func TestSandboxImage(t *testing.T) {
 		if h := b.driver.holds()[ref(pause)]; !h.Pinned || h.Managed {
 			t.Errorf("the sandbox image is %+v, want it pinned and not managed", h)
 		}
-		if got := b.desk.last.Runtime.SandboxImage; got != pause {
+		if got := b.desk.sandboxImage(); got != pause {
 			t.Errorf("reported %q, want %s", got, pause)
 		}
 		b.wish(3, images(image(pause, d1)))
@@ -73,7 +73,7 @@ func TestSandboxImageStaysReported(t *testing.T) {
 				})
 				time.Sleep(10 * time.Second)
 				b.stop()
-				if got := b.desk.last.Runtime.SandboxImage; got != tc.want {
+				if got := b.desk.sandboxImage(); got != tc.want {
 					t.Errorf("reported %q, want %q", got, tc.want)
 				}
 			})
