@@ -24,6 +24,7 @@ import (
 	"edgecache.dev/api/client/clientset/versioned"
 	"edgecache.dev/api/client/clientset/versioned/scheme"
 	"edgecache.dev/api/client/informers/externalversions"
+	listers "edgecache.dev/api/client/listers/api/v1alpha1"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/caches"
@@ -36,6 +37,7 @@ import (
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/controller/sandbox"
 	"edgecache.dev/internal/seal"
 )
 
@@ -64,6 +66,8 @@ type Options struct {
 	// RelabelGrace is how long images stay on a node whose labels no longer match; 0 is
 	// no time.
 	RelabelGrace time.Duration
+	// SandboxImage has nodes keep the image that their runtime makes pod sandboxes of.
+	SandboxImage bool
 	// Limits on what ImageCaches may ask for; default none.
 	Limits limits.Limits
 	// Metrics to count in; default ones that nobody sees.
@@ -88,14 +92,16 @@ type Controller struct {
 	vault    *credentials.Vault
 	guard    *credentials.Guard
 	contents *contents.Keeper
+	sandbox  *sandbox.Reconciler // nil where sandbox images are not looked after
 
-	primed atomic.Bool
-	heard  []cache.InformerSynced // handlers that took in what was there at the start
-	prime  func() error
-	caches *keyloop.Loop[cache.ObjectName]
-	nodes  *keyloop.Loop[string]
-	looks  *keyloop.Loop[resolution.Key]
-	reads  *keyloop.Loop[cache.ObjectName] // of Secrets
+	primed    atomic.Bool
+	heard     []cache.InformerSynced // handlers that took in what was there at the start
+	prime     []func() error
+	caches    *keyloop.Loop[cache.ObjectName]
+	nodes     *keyloop.Loop[string]
+	looks     *keyloop.Loop[resolution.Key]
+	reads     *keyloop.Loop[cache.ObjectName] // of Secrets
+	sandboxes *keyloop.Loop[struct{}]         // of sandbox images: all at once
 }
 
 // New assembles a controller.
@@ -141,7 +147,7 @@ func (c *Controller) assemble() {
 		Nodes:   c.kube.Core().V1().Nodes().Lister(),
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
-		View:    c.view, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
+		View:    c.view, Sandbox: c.sandboxWish, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
 		Gates:       c.gates,
 		Credentials: c.vault, Seal: sealed, MaySeal: c.guard.Holds, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
 	}
@@ -151,7 +157,7 @@ func (c *Controller) assemble() {
 	})
 	looker := &resolution.Looker{
 		Table: c.table, Resolver: c.options.Resolver, Contents: c.contents, Secrets: witness{secrets{c.options.Kube}, c.saw}, Clock: clock.RealClock{},
-		Changed: func(o wish.Owner) { c.caches.AddAfter(keyOf(o), gatherLookUps) },
+		Changed: c.lookedUp,
 		Counted: c.options.Metrics.LookedUp,
 	}
 	c.looks = keyloop.New("lookups", looker.Sync)
@@ -164,7 +170,28 @@ func (c *Controller) assemble() {
 		ReadSecret: c.reads.Add, MaySeal: c.guard.Holds, LookUp: c.looks.Add, Touch: c.nodes.Add, Metrics: c.options.Metrics, Events: c.recorder,
 	}
 	c.caches = keyloop.New("caches", each.Sync)
-	c.prime = each.Prime
+	c.prime = append(c.prime, each.Prime)
+	c.assembleSandbox(node.Objects)
+}
+
+// assembleSandbox puts together what looks after sandbox images. It is primed last: what
+// ImageCaches know of an image counts.
+func (c *Controller) assembleSandbox(objects listers.NodeImageCacheNamespaceLister) {
+	if !c.options.SandboxImage {
+		c.sandboxes = keyloop.New("sandboxes", func(context.Context, struct{}) (time.Duration, error) { return 0, nil })
+		return
+	}
+	c.sandbox = sandbox.New(objects, c.table, c.looks.Add, c.nodes.Add)
+	c.sandboxes = keyloop.New("sandboxes", c.sandbox.Sync)
+	c.prime = append(c.prime, c.sandbox.Prime)
+}
+
+// sandboxWish gives the wish of a node for its sandbox image, nil when there is none.
+func (c *Controller) sandboxWish(object *v1alpha1.NodeImageCache) *wish.Cache {
+	if c.sandbox == nil {
+		return nil
+	}
+	return c.sandbox.For(object)
 }
 
 // Run works until the context ends and the keys being worked on are done.
@@ -183,8 +210,10 @@ func (c *Controller) Run(ctx context.Context) error {
 	if !cache.WaitForNamedCacheSyncWithContext(ctx, c.heard...) {
 		return errors.New("informers did not sync before the end")
 	}
-	if err := c.prime(); err != nil {
-		return err
+	for _, prime := range c.prime {
+		if err := prime(); err != nil {
+			return err
+		}
 	}
 	c.primed.Store(true)
 	klog.FromContext(ctx).Info("Controller is working")
@@ -193,6 +222,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	wg.Go(func() { c.nodes.Run(ctx, c.options.NodeWorkers) })
 	wg.Go(func() { c.looks.Run(ctx, c.options.LookUpWorkers) })
 	wg.Go(func() { c.reads.Run(ctx, 1) })
+	wg.Go(func() { c.sandboxes.Run(ctx, 1) })
 	wg.Go(func() { c.guard.Run(ctx) })
 	wg.Go(func() { c.sweep(ctx) })
 	wg.Wait()

@@ -92,10 +92,22 @@ func (c *Controller) objectChanged(before, after *v1alpha1.NodeImageCache) {
 	c.gatherOwners(before)
 	c.gatherOwners(after)
 	c.gatherSelecting(after.Name)
+	if before == nil || before.Status.Runtime.SandboxImage != after.Status.Runtime.SandboxImage {
+		c.sandboxes.AddAfter(struct{}{}, c.gatherDelay())
+	}
 }
 
 func (c *Controller) objectGone(last *v1alpha1.NodeImageCache) {
 	c.objectChanged(nil, last)
+}
+
+// lookedUp has an owner hear of what was looked up for it.
+func (c *Controller) lookedUp(owner wish.Owner) {
+	if owner == v1alpha1.OwnerSandboxImage {
+		c.sandboxes.AddAfter(struct{}{}, gatherLookUps)
+		return
+	}
+	c.caches.AddAfter(keyOf(owner), gatherLookUps)
 }
 
 func (c *Controller) nodeChanged(before, after *corev1.Node) {
@@ -145,8 +157,12 @@ func (c *Controller) noteReach(name string) {
 
 // gather has the status of a cache summed up soon.
 func (c *Controller) gather(owner wish.Owner) {
-	delay := gatherLeast + time.Duration(c.reaches.Len())*gatherPerNode
-	c.caches.AddAfter(keyOf(owner), delay)
+	c.caches.AddAfter(keyOf(owner), c.gatherDelay())
+}
+
+// gatherDelay is how long node events are gathered.
+func (c *Controller) gatherDelay() time.Duration {
+	return gatherLeast + time.Duration(c.reaches.Len())*gatherPerNode
 }
 
 func (c *Controller) gatherOwners(object *v1alpha1.NodeImageCache) {
@@ -155,7 +171,9 @@ func (c *Controller) gatherOwners(object *v1alpha1.NodeImageCache) {
 	}
 	owners, _ := nodes.OwnersOf(object) // fails only for another type
 	for _, o := range owners {
-		c.gather(wish.Owner(o))
+		if o != v1alpha1.OwnerSandboxImage {
+			c.gather(wish.Owner(o))
+		}
 	}
 }
 

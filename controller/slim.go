@@ -52,7 +52,8 @@ func share(o *v1alpha1.NodeImageCache) {
 		img := &o.Status.Images[i]
 		intern(&img.Name, &img.Digest, &img.Current, (*string)(&img.Phase), &img.Reason)
 	}
-	intern(&o.Status.AgentVersion, &o.Status.Platform, &o.Status.Runtime.Name, &o.Status.Runtime.Version, &o.Status.Runtime.Snapshotter)
+	intern(&o.Status.AgentVersion, &o.Status.Platform, &o.Status.Runtime.Name, &o.Status.Runtime.Version, &o.Status.Runtime.Snapshotter,
+		&o.Status.Runtime.SandboxImage)
 }
 
 func intern(strings ...*string) {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
 
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/plan"
 	"edgecache.dev/edgeagent/report"
@@ -257,17 +258,33 @@ func (a *Agent) look(ctx context.Context) error {
 	}
 	inUse, err := a.driver.InUse(call)
 	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")
+	info.SandboxImage = a.sandboxImage(info)
 	a.info, a.inventory = info, inventory
 	a.steps = plan.Next(plan.Input{
 		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse, UseUnknown: err != nil, Running: running,
 		Names: info.Can(runtime.CanNameByDigest), Pins: info.Can(runtime.CanPin), Untags: info.Can(runtime.CanUntag),
+		Sandbox: info.SandboxImage,
 	})
 	a.seen = seen{uid: a.desired.UID, generation: a.desired.Generation}
 	a.remember(ctx, a.steps.Save, a.steps.Drop)
 	return nil
 }
 
-// tidy carries out removals and releases. It says whether there is something new to see.
+// sandboxImage gives the sandbox image of a runtime: what it tells, else what an earlier
+// process reported of it. That a runtime without pods does not tell is no news.
+func (a *Agent) sandboxImage(now runtime.Info) imageref.Reference {
+	if !now.SandboxImage.IsZero() || a.object == nil || a.object.Status.Runtime.Name != now.Name {
+		return now.SandboxImage
+	}
+	before, err := imageref.Parse(a.object.Status.Runtime.SandboxImage)
+	if err != nil {
+		return now.SandboxImage // none was reported
+	}
+	return before
+}
+
+// tidy carries out removals, releases and pins. It says whether there is something new to
+// see.
 func (a *Agent) tidy(ctx context.Context) bool {
 	names := slices.Concat(a.steps.Superseded, a.steps.Halves)
 	for _, r := range a.steps.Removals {
@@ -279,11 +296,15 @@ func (a *Agent) tidy(ctx context.Context) bool {
 	if len(a.steps.Release) > 0 {
 		err = a.driver.Release(call, a.steps.Release...)
 	}
+	if len(a.steps.Pin) > 0 {
+		klog.FromContext(ctx).Info("Pinning the sandbox image", "names", a.steps.Pin)
+		err = errors.Join(err, a.driver.Pin(call, a.steps.Pin...))
+	}
 	if len(names) > 0 {
 		klog.FromContext(ctx).Info("Removing images", "names", names)
 		err = errors.Join(err, a.driver.Remove(call, names...))
 	}
-	a.trouble.note(ctx, withTidying, err, "Images not removed or let go, trying again")
+	a.trouble.note(ctx, withTidying, err, "Images not removed, let go or pinned, trying again")
 	return len(names) > 0 && err == nil
 }
 

@@ -73,6 +73,12 @@ func (d *desk) expect(t *testing.T, generation int64, want ...string) {
 	}
 }
 
+func (d *desk) sandboxImage() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.last.Runtime.SandboxImage
+}
+
 func (d *desk) condition(kind string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -100,6 +106,7 @@ type driver struct {
 	stubborn  bool // Ensure goes on for a while when it is cancelled, and names the image
 	removed   []string
 	used      map[string]struct{}
+	sandbox   imageref.Reference
 	busy      int
 	most      int
 	cancelled int
@@ -195,7 +202,8 @@ func (d *driver) Info(ctx context.Context) (runtime.Info, error) {
 	if d.away {
 		return runtime.Info{}, errors.New("the runtime is away")
 	}
-	return runtime.Info{Name: "memory", Capabilities: []runtime.Capability{runtime.CanNameByDigest, runtime.CanPin, runtime.CanUntag}}, nil
+	can := []runtime.Capability{runtime.CanNameByDigest, runtime.CanPin, runtime.CanUntag}
+	return runtime.Info{Name: "memory", Capabilities: can, SandboxImage: d.sandbox}, nil
 }
 
 func (d *driver) Inventory(context.Context) (runtime.Inventory, error) { return d.holds(), nil }
@@ -246,6 +254,17 @@ func (d *driver) Ensure(ctx context.Context, r runtime.Request, progress func(ru
 		}
 	})
 	d.hint()
+	return nil
+}
+
+func (d *driver) Pin(_ context.Context, names ...imageref.Reference) error {
+	d.with(func() {
+		for _, n := range names {
+			h := d.inventory[n]
+			h.Pinned = true
+			d.inventory[n] = h
+		}
+	})
 	return nil
 }
 

@@ -29,6 +29,10 @@ const (
 	FinalizerRemove = "edgecache.dev/remove-images"
 )
 
+// OwnerSandboxImage stands among the owners of an image that a node holds because its
+// runtime makes pod sandboxes of it. It is no namespace/name: no ImageCache has it.
+const OwnerSandboxImage = "sandbox-image"
+
 // ContentName gives the name of the ImageContent object for a digest: "sha256-<hex>". What
 // is no digest, as an agent may report it, gives a name that no object has.
 func ContentName(d digest.Digest) string {

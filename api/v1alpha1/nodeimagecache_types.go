@@ -98,8 +98,9 @@ type NodeImage struct {
 	// priority: higher is pulled first and given up last.
 	// +optional
 	Priority int32 `json:"priority,omitempty"`
-	// owners are the ImageCaches, as namespace/name, that ask for the image here. The
-	// list may be cut short to keep the object small.
+	// owners are the ImageCaches, as namespace/name, that ask for the image here, and
+	// sandbox-image where it is the image of the node's pod sandboxes, which nobody has
+	// to ask for. The list may be cut short to keep the object small.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
@@ -337,6 +338,12 @@ type RuntimeInfo struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +kubebuilder:validation:items:MaxLength=32
 	Capabilities []string `json:"capabilities,omitempty"`
+
+	// sandboxImage is the image that the runtime makes pod sandboxes of, as canonical
+	// reference: without it no pod starts. Absent while the runtime does not tell.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	SandboxImage string `json:"sandboxImage,omitempty"`
 }
 
 // DiskStatus is a file system, in bytes.

@@ -11,7 +11,8 @@ import (
 	"edgecache.dev/api/v1alpha1"
 )
 
-// Owner names an ImageCache as "namespace/name", the form of NodeImage.owners.
+// Owner names an ImageCache as "namespace/name", the form of NodeImage.owners. One without
+// a slash is edgecache itself.
 type Owner string
 
 // OwnerOf gives the owner key of an ImageCache.
@@ -59,6 +60,20 @@ func Compile(ic *v1alpha1.ImageCache) (*Cache, field.ErrorList) {
 		c.lists = append(c.lists, l)
 	}
 	return c, errs
+}
+
+// SandboxPriority is that of sandbox images: above all that ImageCaches may ask for.
+const SandboxPriority = 2000
+
+// Sandbox gives the wish of a node whose runtime makes pod sandboxes of an image: without
+// it no pod starts, so nobody has to ask for it.
+func Sandbox(image imageref.Reference) *Cache {
+	refs := []imageref.Reference{image}
+	return &Cache{
+		owner: v1alpha1.OwnerSandboxImage, state: v1alpha1.StateCached,
+		policy: policy{pin: v1alpha1.PinAlways, keepPrevious: DefaultKeepPrevious, priority: SandboxPriority},
+		lists:  []list{{refs: refs}}, refs: refs, seen: map[imageref.Reference]bool{image: true},
+	}
 }
 
 func stateOf(ic *v1alpha1.ImageCache) v1alpha1.CacheState {

@@ -117,6 +117,32 @@ func TestFor(t *testing.T) {
 	}
 }
 
+// TestSandbox: the runtime's wish is the strongest, beside ImageCaches and without them.
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	never := with(cache("a", images("pause:3")), func(s *v1alpha1.ImageCacheSpec) {
+		s.Pin, s.KeepPrevious, s.Priority = v1alpha1.PinNever, new(int32(0)), 1000
+	})
+	alone := image("pause:3", v1alpha1.OwnerSandboxImage)
+	alone.Priority = SandboxPriority
+	both := alone
+	both.Owners = []Owner{"ns/a", v1alpha1.OwnerSandboxImage}
+	for name, tc := range map[string]struct {
+		caches []*v1alpha1.ImageCache
+		node   *corev1.Node
+		want   []Image
+	}{
+		"alone":                   {nil, node("n", nil), []Image{alone}},
+		"beside an ImageCache":    {[]*v1alpha1.ImageCache{never}, node("n", nil), []Image{both}},
+		"not on what is no Linux": {nil, windows(node("n", nil)), nil},
+	} {
+		got := For(tc.node, append(compileAll(t, tc.caches), Sandbox(ref("pause:3"))), nil)
+		if diff := cmp.Diff(tc.want, got, compare...); diff != "" {
+			t.Errorf("%s: wish (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 func TestCompileReportsFields(t *testing.T) {
 	t.Parallel()
 	bad := cache("a", images("app:v1"), images("App:v1"), affine(images("db:v1"), "site"))

@@ -90,7 +90,7 @@ func run(ctx context.Context, c *config) error {
 	defer resolver.Close()
 	o := controller.Options{
 		Kube: kube, Edge: edge, Resolver: resolver, NodeWorkers: c.NodeWorkers, LookUpWorkers: c.LookUpWorkers,
-		RelabelGrace: c.RelabelGrace, Limits: c.Limits, Metrics: metrics.New(),
+		RelabelGrace: c.RelabelGrace, SandboxImage: c.SandboxImage, Limits: c.Limits, Metrics: metrics.New(),
 	}
 	o.Metrics.Register(legacyregistry.MustRegister)
 	return serve(ctx, c, kube, o)

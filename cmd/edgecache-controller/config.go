@@ -26,6 +26,9 @@ type config struct {
 	// RelabelGrace is how long images stay on a node whose labels no longer match; 0s to
 	// 720h, default 1h.
 	RelabelGrace time.Duration `mapstructure:"relabelGrace"`
+	// SandboxImage has every node keep the image that its container runtime makes pod
+	// sandboxes of, without an ImageCache; default true.
+	SandboxImage bool `mapstructure:"sandboxImage"`
 	// LeaderElect lets one of several replicas work at a time; default true.
 	LeaderElect bool `mapstructure:"leaderElect"`
 	// LeaseDuration, RenewDeadline and RetryPeriod time the election; default 15s, 10s
@@ -51,7 +54,7 @@ type config struct {
 func defaults() *config {
 	a := access.Default()
 	return &config{
-		KubeAPIQPS: 200, KubeAPIBurst: 400, NodeWorkers: 16, LookUpWorkers: 8, RelabelGrace: time.Hour,
+		KubeAPIQPS: 200, KubeAPIBurst: 400, NodeWorkers: 16, LookUpWorkers: 8, RelabelGrace: time.Hour, SandboxImage: true,
 		LeaderElect: true, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
 		ServeAddress:    ":8080",
 		RegistryTimeout: a.Timeout, RegistryRequests: a.MaxRequestsPerHost,
@@ -65,6 +68,7 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.NodeWorkers, "node-workers", c.NodeWorkers, "nodes written at a time, 1 to 256")
 	fs.IntVar(&c.LookUpWorkers, "look-up-workers", c.LookUpWorkers, "images looked up at a time, 1 to 64")
 	fs.DurationVar(&c.RelabelGrace, "relabel-grace", c.RelabelGrace, "time that images stay on a node whose labels no longer match, 0s to 720h")
+	fs.BoolVar(&c.SandboxImage, "sandbox-image", c.SandboxImage, "have every node keep the sandbox (pause) image of its container runtime")
 	fs.BoolVar(&c.LeaderElect, "leader-elect", c.LeaderElect, "let one of several replicas work at a time")
 	fs.DurationVar(&c.LeaseDuration, "lease-duration", c.LeaseDuration, "time after which another replica takes over")
 	fs.DurationVar(&c.RenewDeadline, "renew-deadline", c.RenewDeadline, "time after which a leader that cannot renew gives up")

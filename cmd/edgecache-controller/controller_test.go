@@ -55,6 +55,7 @@ func TestTheFileIsRead(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "controller.yaml")
 	const text = `
 relabelGrace: 2h
+sandboxImage: false
 limits:
 - namespaces: ["team-*"]
   registries: ["registry.example:5000"]
@@ -70,7 +71,7 @@ limits:
 		t.Fatal(err)
 	}
 	want := limits.Limits{{Namespaces: []string{"team-*"}, Registries: []string{"registry.example:5000"}, MaxPriority: new(int32(100))}}
-	if diff := cmp.Diff(want, c.Limits); diff != "" || c.RelabelGrace != 2*time.Hour {
-		t.Errorf("grace %s, limits (-want +got):\n%s", c.RelabelGrace, diff)
+	if diff := cmp.Diff(want, c.Limits); diff != "" || c.RelabelGrace != 2*time.Hour || c.SandboxImage {
+		t.Errorf("grace %s, sandbox image %v, limits (-want +got):\n%s", c.RelabelGrace, c.SandboxImage, diff)
 	}
 }

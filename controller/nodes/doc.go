@@ -8,8 +8,9 @@
 //  1. A spec is written only when it differs from what stands there: with nothing to do,
 //     nobody writes. A change of the wish costs a node at most one write; a removal one
 //     more, when the agent has reported it done.
-//  2. An image leaves a spec only to stand in remove, or because its last owner was
-//     deleted with deletionPolicy Retain. What stands in remove stays there until the
+//  2. An image leaves a spec only to stand in remove, because its last owner was deleted
+//     with deletionPolicy Retain, or because the node's runtime no longer makes sandboxes of
+//     it and nobody else asks for it. What stands in remove stays there until the
 //     agent reports it gone or it is wanted again.
 //  3. A digest that was once written for a name is replaced by a newer one, never taken
 //     away because a registry or the controller's memory lost it.

@@ -162,6 +162,15 @@ func TestPlan(t *testing.T) {
 			object: holding(entry(app, d1, "ns/a")),
 			want:   spec("uid"),
 		},
+		"what the runtime no longer makes sandboxes of is let go": {
+			object: holding(entry(app, d1, v1alpha1.OwnerSandboxImage)),
+			want:   spec("uid"),
+		},
+		"what it does stays when an ImageCache gave it up": {
+			object: holding(entry(app, d1, "ns/a", v1alpha1.OwnerSandboxImage)), gaveUp: []wish.Owner{"ns/a"},
+			wish: []wish.Image{wished(app, v1alpha1.OwnerSandboxImage)}, targets: resolved,
+			want: spec("uid", entry(app, d1, v1alpha1.OwnerSandboxImage)),
+		},
 		"one that gave up beside one that was deleted removes": {
 			object: holding(entry(app, d1, "ns/a", "ns/b")), gaveUp: []wish.Owner{"ns/b"},
 			want: removing(spec("uid"), app, d1, metav1.NewTime(now)),

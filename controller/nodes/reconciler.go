@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -67,6 +68,8 @@ type Reconciler struct {
 	Objects listers.NodeImageCacheNamespaceLister
 	Client  typedv1alpha1.NodeImageCacheInterface
 	View    *fleet.View
+	// Sandbox gives what a node is to hold without any ImageCache's asking, nil for nothing.
+	Sandbox func(*v1alpha1.NodeImageCache) *wish.Cache
 	Leases  *fleet.LeaseClock
 	Targets Targets
 	Sizes   Sizes
@@ -139,7 +142,7 @@ func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1al
 	spec := plan(planInput{
 		nodeUID: string(node.UID),
 		object:  object,
-		wish:    wish.For(node, r.View.All(), object.Spec.Images),
+		wish:    wish.For(node, r.wishes(object), object.Spec.Images),
 		targets: r.Targets,
 		size:    func(d digest.Digest) int64 { return r.Sizes.Size(d, platform) },
 		gaveUp:  r.View.GaveUp,
@@ -164,6 +167,15 @@ func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1al
 	r.Wrote("update")
 	klog.FromContext(ctx).V(2).Info("Wrote wish", "node", node.Name, "images", len(spec.Images), "remove", len(spec.Remove))
 	return nil
+}
+
+// wishes gives all that may be wished of a node.
+func (r *Reconciler) wishes(object *v1alpha1.NodeImageCache) []*wish.Cache {
+	all := r.View.All()
+	if w := r.Sandbox(object); w != nil {
+		return append(slices.Clip(all), w)
+	}
+	return all
 }
 
 // drop deletes an object whose Node is gone. The garbage collector would do it too; where

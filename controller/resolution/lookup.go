@@ -196,7 +196,22 @@ func (t *Table) open(key Key) (q question, wanted bool) {
 	if !ok || e.answered == e.asked && e.settled(false) {
 		return question{}, false
 	}
-	return question{known: t.targets[key.Ref], moving: e.moving, asked: e.asked, notBefore: e.notBefore}, true
+	moving := e.moving || key.Namespace != "" && t.foundForNobody(key.Ref)
+	return question{known: t.targets[key.Ref], moving: moving, asked: e.asked, notBefore: e.notBefore}, true
+}
+
+// foundForNobody says whether what a reference stands for was found without any ImageCache's
+// asking. Callers hold mu.
+func (t *Table) foundForNobody(ref imageref.Reference) bool {
+	if _, ours := t.keys[Key{Ref: ref}]; !ours {
+		return false
+	}
+	for key, e := range t.keys {
+		if key.Ref == ref && key.Namespace != "" && e.admitted {
+			return false
+		}
+	}
+	return true
 }
 
 // accept notes that the registry has an image. It gives the owners concerned: all that

@@ -160,6 +160,33 @@ func TestOneDigestForTheFleet(t *testing.T) {
 	}
 }
 
+// TestWhatNobodyAskedForIsNotFrozen: an agent that reports an image does not choose which
+// digest the first ImageCache gets, nor does it move that of one.
+func TestWhatNobodyAskedForIsNotFrozen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ours := func(in *Interest) { in.Namespace = "" }
+	w.take(interest(v1alpha1.OwnerSandboxImage, ours))
+	w.requests("GET :v1")
+	w.tags[app] = d2
+	w.changed = nil
+	w.take(interest("a/x"))
+	w.requests("HEAD :v1", "GET :v1")
+	w.expect("a/x", d2, v1alpha1.VerdictPullable)
+	w.expect(v1alpha1.OwnerSandboxImage, d2, v1alpha1.VerdictPullable)
+	slices.Sort(w.changed)
+	if !slices.Equal(w.changed, []wish.Owner{"a/x", v1alpha1.OwnerSandboxImage}) {
+		t.Errorf("told %v, want both owners", w.changed)
+	}
+
+	w.tags[app] = d1
+	w.take(interest("b/y"))
+	w.table.Drop(v1alpha1.OwnerSandboxImage)
+	w.take(interest(v1alpha1.OwnerSandboxImage, ours))
+	w.requests("HEAD @"+d2.String(), "HEAD @"+d2.String())
+	w.expect("a/x", d2, v1alpha1.VerdictPullable)
+}
+
 func TestUnchangedTagCostsOneRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -16,13 +16,15 @@ import (
 
 // Key is one image as one namespace reads it.
 type Key struct {
-	Ref       imageref.Reference
+	Ref imageref.Reference
+	// Namespace is "" for what no ImageCache asks for.
 	Namespace string
 	// Secrets are the names of the pull secrets, in order, separated by commas.
 	Secrets string
 }
 
-// Interest is what an ImageCache wants to know.
+// Interest is what an ImageCache wants to know, or edgecache itself: then without a
+// namespace.
 type Interest struct {
 	Owner     wish.Owner
 	Namespace string

@@ -14,15 +14,18 @@ import (
 	"edgecache.dev/edgeagent/store"
 )
 
+// sandbox is the image of pod sandboxes, which wishes name at times.
+var sandbox = ref("r.io/img1:v2")
+
 // TestConverges carries out what Next says on a model of a runtime until there is nothing
 // more to do, over random wishes one after the other, and checks the invariants.
 func TestConverges(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 3))
-		m := model{holds: runtime.Inventory{}, ledger: map[string]store.Entry{}}
+		m := model{holds: runtime.Inventory{sandbox: {Digest: d1, ID: idOf(d1), Complete: true}}, ledger: map[string]store.Entry{}}
 		for range 6 {
-			in := Input{Desired: randomWish(rng), Names: true, Pins: true, Untags: true}
+			in := Input{Desired: randomWish(rng), Names: true, Pins: true, Untags: true, Sandbox: sandbox}
 			for round := 0; ; round++ {
 				in.Ledger, in.Inventory = m.ledger, m.holds
 				steps := Next(in)
@@ -63,13 +66,18 @@ func (m *model) carryOut(s Steps) (did bool) {
 		h.Managed, h.Pinned = false, false
 		m.holds[n] = h
 	}
+	for _, n := range s.Pin {
+		h := m.holds[n]
+		h.Pinned = true
+		m.holds[n] = h
+	}
 	for _, e := range s.Save {
 		m.ledger[e.Name] = e
 	}
 	for _, name := range s.Drop {
 		delete(m.ledger, name)
 	}
-	return len(s.Missing)+len(going)+len(s.Release)+len(s.Save)+len(s.Drop) > 0
+	return len(s.Missing)+len(going)+len(s.Release)+len(s.Pin)+len(s.Save)+len(s.Drop) > 0
 }
 
 func checkWanted(t *testing.T, seed uint64, in Input, s Steps) {
@@ -91,8 +99,14 @@ func checkEnd(t *testing.T, seed uint64, d store.Desired, holds runtime.Inventor
 			t.Errorf("seed %d: %v is %+v, want %s", seed, w.Ref, h, w.Digest)
 		}
 	}
+	if h := holds[sandbox]; !h.Complete || !h.Pinned {
+		t.Errorf("seed %d: the sandbox image is %+v, want it there and pinned", seed, h)
+	}
 	for _, r := range d.Spec.Remove {
 		name := ref(r.Name)
+		if name == sandbox {
+			continue
+		}
 		wished := slices.ContainsFunc(wishedImages(d), func(w wished) bool { return w.Ref == name })
 		if h, there := holds[name]; there && !wished && h.Digest.String() == r.Digest {
 			t.Errorf("seed %d: %s was to be removed and is there", seed, r.Name)

@@ -7,7 +7,7 @@
 // Invariants:
 //
 //  1. A name that any wished image needs, as its tag, its digest or a kept earlier digest,
-//     is never among the names to remove or to release.
+//     is never among the names to remove or to release. Nor is the sandbox image's.
 //  2. While the wish is unknown nothing is released, and nothing removed but what the
 //     present object names in remove.
 //  3. An image that a container uses is not removed; it is reported as waiting. So is

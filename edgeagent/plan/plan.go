@@ -30,6 +30,10 @@ type Input struct {
 	Names bool
 	// Pins says that the driver can pin, and marks what edgecache looks after.
 	Pins bool
+	// Sandbox is the image that pod sandboxes are made of, zero while it is not known. It
+	// is pinned where it is there, and neither removed nor let go, whoever asks for that:
+	// no pod would start without it.
+	Sandbox imageref.Reference
 	// Untags says that the driver can remove one name of several of an image. Where it
 	// cannot, a name goes only together with all names of its image.
 	Untags bool
@@ -71,6 +75,8 @@ type Steps struct {
 	Halves []imageref.Reference
 	// Release are names that are no longer looked after and stay as they are.
 	Release []imageref.Reference
+	// Pin are names that are to be pinned although nobody wishes them.
+	Pin []imageref.Reference
 	// Save and Drop bring the ledger up to date.
 	Save []store.Entry
 	Drop []string
@@ -89,6 +95,7 @@ func Next(in Input) Steps {
 	for _, r := range in.Desired.Spec.Remove {
 		p.removal(r)
 	}
+	p.sandbox()
 	p.leftovers()
 	p.sort()
 	return p.steps
@@ -136,8 +143,10 @@ func wishedImages(d store.Desired) []wished {
 
 // want notes every name that must stay.
 func (p *planner) want() {
+	p.wanted[p.Sandbox] = true
 	for i := range p.wished {
 		w := &p.wished[i]
+		w.Pin = w.Pin || w.Ref == p.Sandbox
 		p.wanted[w.Ref] = true
 		p.wanted[w.Ref.WithDigest(w.Digest)] = true
 		for _, d := range p.kept(w) {
@@ -237,6 +246,13 @@ func (p *planner) supersede(w *wished) (there []string) {
 		there = append(there, d.String())
 	}
 	return there
+}
+
+// sandbox has the sandbox image pinned as it is: nobody need wish it.
+func (p *planner) sandbox() {
+	if h, there := p.Inventory[p.Sandbox]; there && p.Pins && !h.Pinned {
+		p.steps.Pin = append(p.steps.Pin, p.Sandbox)
+	}
 }
 
 func (p *planner) busy(name imageref.Reference) bool {

@@ -247,7 +247,7 @@ func count(images []v1alpha1.NodeImageStatus, phase v1alpha1.ImagePhase) int {
 }
 
 func runtimeInfo(i runtime.Info) v1alpha1.RuntimeInfo {
-	out := v1alpha1.RuntimeInfo{Name: i.Name, Version: i.Version, Snapshotter: i.Snapshotter}
+	out := v1alpha1.RuntimeInfo{Name: i.Name, Version: i.Version, Snapshotter: i.Snapshotter, SandboxImage: i.SandboxImage.String()}
 	for _, c := range i.Capabilities {
 		out.Capabilities = append(out.Capabilities, string(c))
 	}

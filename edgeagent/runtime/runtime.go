@@ -53,6 +53,10 @@ type Keeper interface {
 	//
 	// Errors carry a reason, or wrap the context's cause when that ended the call.
 	Ensure(ctx context.Context, r Request, progress func(Progress)) error
+	// Pin shields names from the garbage collection of the kubelet, managed or not, and
+	// changes nothing else of them. Names that are not there are skipped. Without the
+	// capability pin it does nothing.
+	Pin(ctx context.Context, names ...imageref.Reference) error
 	// Release makes names unmanaged and unpinned; images stay. Names that are not there
 	// are skipped.
 	Release(ctx context.Context, names ...imageref.Reference) error
@@ -128,6 +132,9 @@ type Info struct {
 	Root string
 	// Capabilities are what the driver can do with this runtime, sorted.
 	Capabilities []Capability
+	// SandboxImage is what the runtime makes pod sandboxes of. Zero while it is not known:
+	// that is no error of Info, and says nothing against what was known before.
+	SandboxImage imageref.Reference
 }
 
 // Can says whether the driver has a capability.

@@ -261,6 +261,9 @@ func TestMainJob(t *testing.T) {
 	one, two := w.lab.Nodes()[0], w.lab.Nodes()[1]
 	pos, extra := w.push("retail/pos:v1", 4<<20, 1), w.push("retail/extra:v1", 1<<20, 2)
 
+	t.Log("the sandbox image is kept without anybody's asking")
+	w.keepsSandboxImage(one)
+
 	t.Log("apply: the images are on both nodes under exact reference and digest, pinned")
 	w.apply(pos.Name, extra.Name)
 	w.untilReady(2)
@@ -277,9 +280,7 @@ func TestMainJob(t *testing.T) {
 		t.Errorf("events %q, want one that begins %q", messages, want)
 	}
 	w.runPod(two, "by-digest", pos.ByDigest())
-	if requests := w.lab.Registry().Requests(); len(requests) != 0 {
-		t.Errorf("the registry served %d requests: %+v", len(requests), requests)
-	}
+	w.expectNoRequests()
 
 	t.Log("removed from the list it goes; what a container uses stays until it ends")
 	w.apply(extra.Name)
@@ -316,14 +317,20 @@ func TestMainJob(t *testing.T) {
 	w.expectCached(late, extra)
 
 	t.Log("an image removed by hand comes back at once")
-	m, ok := late.Host().(*machine.Machine)
-	if !ok {
-		t.Fatal("the node is no machine")
-	}
-	if out, err := m.Exec(t.Context(), w.lab.Tools().Path("ctr"), "-n", "k8s.io", "images", "rm", "--sync", extra.Name, extra.ByDigest()); err != nil {
-		t.Fatal(out, err)
-	}
+	w.remove(late, extra)
 	w.expectCached(late, extra)
+}
+
+// remove removes an image by hand.
+func (w *world) remove(n *node.Node, p testimage.Pushed) {
+	w.Helper()
+	m, ok := n.Host().(*machine.Machine)
+	if !ok {
+		w.Fatalf("%s is no machine", n.Name())
+	}
+	if out, err := m.Exec(w.Context(), w.lab.Tools().Path("ctr"), "-n", "k8s.io", "images", "rm", "--sync", p.Name, p.ByDigest()); err != nil {
+		w.Fatal(out, err)
+	}
 }
 
 // expectPresent checks that an image is still there.
@@ -381,9 +388,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 	w.expectNoRepeats(blob, cuts)
 	w.lab.Registry().ResetRequests()
 	w.runPod(n, "pos", pos.Name)
-	if requests := w.lab.Registry().Requests(); len(requests) != 0 {
-		t.Errorf("the registry served %d requests for the pod", len(requests))
-	}
+	w.expectNoRequests()
 }
 
 // digest is a layer's, as the registry has it.

@@ -24,6 +24,7 @@ import (
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/lease"
+	"edgecache.dev/edgeagent/runtime/sandbox"
 	"edgecache.dev/edgeagent/runtime/serial"
 )
 
@@ -72,6 +73,7 @@ type Driver struct {
 	pulls   serial.Group[digest.Digest]
 	// unpacking lets one image be unpacked at a time: it is the disk that is the limit.
 	unpacking serial.Group[struct{}]
+	sandbox   sandbox.Memory
 
 	mu          sync.Mutex // guards what follows
 	snapshotter string     // "" until containerd has been asked
@@ -129,6 +131,7 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 		Capabilities: []runtime.Capability{
 			runtime.CanLimit, runtime.CanNameByDigest, runtime.CanPin, runtime.CanProgress, runtime.CanResume, runtime.CanUntag,
 		},
+		SandboxImage: d.sandboxImage(ctx),
 	}, nil
 }
 
@@ -166,11 +169,20 @@ func (d *Driver) snapshotterName(ctx context.Context) (string, error) {
 	return asked, nil
 }
 
+// criConn gives the connection for CRI, nil where the images are not CRI's.
+func (d *Driver) criConn() *grpc.ClientConn {
+	conn, ok := d.client.Conn().(*grpc.ClientConn)
+	if !ok || d.options.Namespace != DefaultNamespace {
+		return nil
+	}
+	return conn
+}
+
 // askSnapshotter finds the snapshotter whose directory CRI gives as its image file system.
 // Where containerd runs without CRI it is the default.
 func (d *Driver) askSnapshotter(ctx context.Context) (string, error) {
-	conn, ok := d.client.Conn().(*grpc.ClientConn)
-	if !ok || d.options.Namespace != DefaultNamespace {
+	conn := d.criConn()
+	if conn == nil {
 		return DefaultSnapshotter, nil
 	}
 	info, err := cri.NewImageServiceClient(conn).ImageFsInfo(ctx, &cri.ImageFsInfoRequest{})

@@ -9,8 +9,12 @@ import (
 // resubscribe is the pause before containerd is asked for events again.
 const resubscribe = time.Second
 
+// newContainer is the topic of new containers, those of pod sandboxes among them.
+const newContainer = "/containers/create"
+
 // Changes listens to containerd's events about images and about content and snapshots that
-// go. While containerd is away nothing can be heard, so its return is a hint as well.
+// go, and until the sandbox image is known about containers that come. While containerd is
+// away nothing can be heard, so its return is a hint as well.
 func (d *Driver) Changes(ctx context.Context) <-chan struct{} {
 	hints := make(chan struct{}, 1)
 	go func() {
@@ -30,14 +34,16 @@ func (d *Driver) listen(ctx context.Context, hints chan<- struct{}) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var filters []string
-	for _, topic := range []string{`topic~="^/images/"`, `topic=="/content/delete"`, `topic=="/snapshot/remove"`} {
+	for _, topic := range []string{`topic~="^/images/"`, `topic=="/content/delete"`, `topic=="/snapshot/remove"`, `topic=="` + newContainer + `"`} {
 		filters = append(filters, fmt.Sprintf("namespace==%q,%s", d.options.Namespace, topic))
 	}
 	events, errs := d.client.Subscribe(ctx, filters...)
 	for {
 		select {
-		case <-events:
-			hint(hints)
+		case e := <-events:
+			if e == nil || e.Topic != newContainer || d.sandbox.Image().IsZero() {
+				hint(hints)
+			}
 		case <-errs: //nolint:errcheck // whatever ended it, it is begun anew
 			hint(hints)
 			return

@@ -86,26 +86,35 @@ func created(r images.Image) images.Image {
 	return r
 }
 
+// Pin sets CRI's label on records.
+func (d *Driver) Pin(ctx context.Context, names ...imageref.Reference) error {
+	return d.relabel(ctx, "pinning", names, map[string]string{labelPinned: pinned})
+}
+
 // Release takes our label and the pin off records.
 func (d *Driver) Release(ctx context.Context, names ...imageref.Reference) error {
+	return d.relabel(ctx, "releasing", names, map[string]string{labelManaged: "", labelPinned: ""})
+}
+
+// relabel sets labels of records, or takes off those that are empty.
+func (d *Driver) relabel(ctx context.Context, doing string, names []imageref.Reference, labels map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var errs []error
 	for _, name := range names {
-		if err := d.release(ctx, name.String()); err != nil {
-			errs = append(errs, runtime.Failed("releasing image "+name.String(), err))
+		if err := d.setLabels(ctx, name.String(), labels); err != nil {
+			errs = append(errs, runtime.Failed(doing+" image "+name.String(), err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (d *Driver) release(ctx context.Context, name string) error {
+func (d *Driver) setLabels(ctx context.Context, name string, labels map[string]string) error {
 	have, err := d.client.ImageService().Get(ctx, name)
 	if err != nil {
 		return ignoreNotFound(err)
 	}
-	want := images.Image{Name: name, Target: have.Target, Labels: map[string]string{labelManaged: "", labelPinned: ""}}
-	update, fields := changes(have, want)
+	update, fields := changes(have, images.Image{Name: name, Target: have.Target, Labels: labels})
 	if len(fields) == 0 {
 		return nil
 	}

@@ -3,6 +3,7 @@ package cri
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,11 +23,13 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	api "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/lease"
+	"edgecache.dev/edgeagent/runtime/sandbox"
 	"edgecache.dev/edgeagent/runtime/serial"
 )
 
@@ -67,6 +70,7 @@ type Driver struct {
 	leases  lease.Keeper
 	content content.Store // where leases are served
 	pulls   serial.Group[digest.Digest]
+	sandbox sandbox.Memory
 
 	mu        sync.Mutex // guards what follows
 	hasLeases *bool      // nil until the runtime has answered
@@ -114,12 +118,25 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 	}
 	info := runtime.Info{
 		Name: v.GetRuntimeName(), Version: v.GetRuntimeVersion(), Platform: platforms.DefaultString(),
-		Capabilities: capabilities(v.GetRuntimeName(), leased),
+		Capabilities: capabilities(v.GetRuntimeName(), leased), SandboxImage: d.sandboxImage(ctx),
 	}
 	if all := fs.GetImageFilesystems(); len(all) > 0 {
 		info.Root = all[0].GetFsId().GetMountpoint()
 	}
 	return info, nil
+}
+
+// sandboxImage gives what is known of the sandbox image now. A runtime that does not tell
+// leaves it as it was.
+func (d *Driver) sandboxImage(ctx context.Context) imageref.Reference {
+	err := d.sandbox.AskConfiguration(ctx, d.runtime)
+	if !d.sandbox.Told() {
+		err = errors.Join(err, d.sandbox.AskSandboxes(ctx, d.runtime))
+	}
+	if err != nil {
+		klog.FromContext(ctx).V(2).Info("Sandbox image not found out", "err", err)
+	}
+	return d.sandbox.Image()
 }
 
 // capabilities gives what can be done with a runtime.

@@ -3,6 +3,7 @@ package cri_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,32 @@ type server struct {
 	refuse     map[string]error // by password
 	auth       *api.AuthConfig
 	pulls      int
+	info       map[string]string // of the runtime
+	sandboxes  []*api.PodSandbox
+	used       map[string]string // images of sandboxes, by ID
+	asked      []string          // IDs of sandboxes
+}
+
+func (s *server) Status(_ context.Context, r *api.StatusRequest) (*api.StatusResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !r.Verbose {
+		return &api.StatusResponse{}, nil
+	}
+	return &api.StatusResponse{Info: s.info}, s.fail
+}
+
+func (s *server) ListPodSandbox(context.Context, *api.ListPodSandboxRequest) (*api.ListPodSandboxResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &api.ListPodSandboxResponse{Items: s.sandboxes}, nil
+}
+
+func (s *server) PodSandboxStatus(_ context.Context, r *api.PodSandboxStatusRequest) (*api.PodSandboxStatusResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, r.PodSandboxId)
+	return &api.PodSandboxStatusResponse{Info: map[string]string{"info": fmt.Sprintf(`{"image":%q}`, s.used[r.PodSandboxId])}}, nil
 }
 
 func (s *server) Version(context.Context, *api.VersionRequest) (*api.VersionResponse, error) {
@@ -179,7 +206,7 @@ func TestRuntimeWithoutLeases(t *testing.T) {
 	s.registry[name.String()] = first
 	info, err := d.Info(t.Context())
 	want := runtime.Info{Name: "cri-o", Version: "1.0", Platform: info.Platform, Root: "/var/lib/containers", Capabilities: []runtime.Capability{runtime.CanUntag}}
-	if diff := cmp.Diff(want, info); err != nil || diff != "" {
+	if diff := cmp.Diff(want, info, cmp.AllowUnexported(imageref.Reference{})); err != nil || diff != "" {
 		t.Errorf("%v, info (-want +got):\n%s", err, diff)
 	}
 	for range 2 {
@@ -372,5 +399,39 @@ func TestRuntimeAway(t *testing.T) {
 		if runtime.ReasonOf(err) != fetch.RuntimeError || !runtime.Transient(err) || err == nil {
 			t.Errorf("%s: %v, want a transient RuntimeError", what, err)
 		}
+	}
+}
+
+// TestSandboxImage: the configuration tells where the runtime gives it, else the newest
+// sandbox, which is asked for once. A runtime that does not answer changes nothing.
+func TestSandboxImage(t *testing.T) {
+	t.Parallel()
+	s, d := serve(t, "any", nil)
+	steps := []struct {
+		what string
+		do   func()
+		want string
+	}{
+		{"no pods", func() {}, ""},
+		{"pods", func() {
+			s.sandboxes = []*api.PodSandbox{{Id: "old", CreatedAt: 1}, {Id: "new", CreatedAt: 2}}
+			s.used = map[string]string{"old": "r.example/pause:1", "new": "r.example/pause:2"}
+		}, "r.example/pause:2"},
+		{"nothing new", func() {}, "r.example/pause:2"},
+		{"the newest pod ends", func() { s.sandboxes = s.sandboxes[:1] }, "r.example/pause:2"},
+		{"the configuration tells", func() { s.info = map[string]string{"config": `{"sandboxImage":"pause:3"}`} }, "docker.io/library/pause:3"},
+		{"no answer", func() { s.fail = errors.New("not now") }, "docker.io/library/pause:3"},
+	}
+	for _, step := range steps {
+		s.mu.Lock()
+		step.do()
+		s.mu.Unlock()
+		info, err := d.Info(t.Context())
+		if got := info.SandboxImage.String(); err != nil || got != step.want {
+			t.Errorf("%s: %q, %v, want %q", step.what, got, err, step.want)
+		}
+	}
+	if !slices.Equal(s.asked, []string{"new"}) {
+		t.Errorf("asked for sandboxes %v, want the newest, once", s.asked)
 	}
 }

@@ -150,6 +150,9 @@ func idsOf(ref string, all []image) (ids []string) {
 	return ids
 }
 
+// Pin does nothing: CRI cannot. Runtimes pin their sandbox images themselves.
+func (d *Driver) Pin(context.Context, ...imageref.Reference) error { return nil }
+
 // Release does nothing: CRI can neither mark nor pin.
 func (d *Driver) Release(context.Context, ...imageref.Reference) error { return nil }
 

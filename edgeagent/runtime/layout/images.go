@@ -138,23 +138,33 @@ func (d *Driver) forget(idx *ocispec.Index) {
 	maps.DeleteFunc(d.facts, func(dg digest.Digest, _ fetch.Image) bool { return !listed[dg] })
 }
 
+// Pin marks names as pinned.
+func (d *Driver) Pin(_ context.Context, names ...imageref.Reference) error {
+	return d.annotate("pinning images", names, map[string]string{annotationPinned: yes})
+}
+
 // Release makes names unmanaged and unpinned.
 func (d *Driver) Release(_ context.Context, names ...imageref.Reference) error {
+	return d.annotate("releasing images", names, map[string]string{annotationManaged: "", annotationPinned: ""})
+}
+
+// annotate sets annotations of names, or takes off those that are empty.
+func (d *Driver) annotate(doing string, names []imageref.Reference, values map[string]string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	idx, err := d.readIndex()
 	if err != nil {
-		return runtime.Failed("releasing images", err)
+		return runtime.Failed(doing, err)
 	}
 	changed := false
 	for _, name := range names {
-		changed = releaseName(idx, name) || changed
+		changed = annotate(idx, name, values) || changed
 	}
 	if !changed {
 		return nil
 	}
 	if err := d.writeIndex(idx); err != nil {
-		return runtime.Failed("releasing images", err)
+		return runtime.Failed(doing, err)
 	}
 	return nil
 }

@@ -182,16 +182,21 @@ func dropName(idx *ocispec.Index, name imageref.Reference) (dropped []ocispec.De
 	return dropped
 }
 
-// releaseName makes a name unmanaged, and says whether it was managed.
-func releaseName(idx *ocispec.Index, name imageref.Reference) (changed bool) {
-	for i, e := range idx.Manifests {
-		if is, ok := nameOf(e); !ok || is != name {
+// annotate sets annotations of a name, or takes off those that are empty. It says whether
+// that changed anything.
+func annotate(idx *ocispec.Index, name imageref.Reference, values map[string]string) (changed bool) {
+	for i := range idx.Manifests {
+		e := &idx.Manifests[i]
+		if is, ok := nameOf(*e); !ok || is != name {
 			continue
 		}
-		for _, key := range []string{annotationManaged, annotationPinned} {
-			if _, ok := e.Annotations[key]; ok {
-				delete(idx.Manifests[i].Annotations, key)
-				changed = true
+		for key, value := range values {
+			if e.Annotations[key] == value {
+				continue
+			}
+			changed = true
+			if e.Annotations[key] = value; value == "" {
+				delete(e.Annotations, key)
 			}
 		}
 	}

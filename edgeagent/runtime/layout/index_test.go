@@ -109,7 +109,8 @@ func TestDropAndReleaseName(t *testing.T) {
 	mine := entry("a", refName, name.String(), annotationManaged, yes, annotationPinned, yes, "other", "x")
 	other := entry("a", refName, "r.example/app:v2", annotationManaged, yes)
 	idx := &ocispec.Index{Manifests: []ocispec.Descriptor{mine, other}}
-	if !releaseName(idx, name) || releaseName(idx, name) {
+	released := map[string]string{annotationManaged: "", annotationPinned: ""}
+	if !annotate(idx, name, released) || annotate(idx, name, released) {
 		t.Error("releasing changes something the first time only")
 	}
 	if diff := cmp.Diff([]ocispec.Descriptor{entry("a", refName, name.String(), "other", "x"), other}, idx.Manifests); diff != "" {

@@ -33,6 +33,7 @@ func tests() []test {
 		{"FrozenDigestWinsOverMovedTag", []runtime.Capability{byDigest}, testFrozenDigest},
 		{"MovedTagIsNoticed", nil, testTagMovedError},
 		{"Pin", []runtime.Capability{pin}, testPin},
+		{"PinAlone", []runtime.Capability{pin}, testPinAlone},
 		{"Release", []runtime.Capability{pin}, testRelease},
 		{"ForeignImages", nil, testForeign},
 		{"HandDeletedNameComesBack", nil, testUnnamed},
@@ -244,6 +245,32 @@ func testPin(t *testing.T, s *suite) {
 		if s.Pinned != nil {
 			eventually(t, "the kubelet sees the pin change", func() bool { return s.Pinned(t, name) == pin })
 		}
+	}
+}
+
+// testPinAlone: what others brought is pinned without being managed.
+func testPinAlone(t *testing.T, s *suite) {
+	_, name, d := s.push(t, "app:v1", 1000)
+	s.ensure(t, name, d)
+	if err := s.Driver.Release(t.Context(), runtime.NamesOf(name, d)...); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.Driver.Pin(t.Context(), name, s.reg.Ref(t, "never:v1")); err != nil {
+			t.Fatal(err)
+		}
+		s.wantHeld(t, d, runtime.NamesOf(name, d)...)
+		inv := s.inventory(t)
+		if got := inv[name]; got.Managed || !got.Pinned {
+			t.Errorf("%s = %+v, want it pinned and not managed", name, got)
+		}
+		if got := inv[name.WithDigest(d)]; got.Managed || got.Pinned {
+			t.Errorf("%s = %+v, want neither managed nor pinned", name.WithDigest(d), got)
+		}
+		s.wantGone(t, s.reg.Ref(t, "never:v1"))
+	}
+	if s.Pinned != nil {
+		eventually(t, "the kubelet sees the pin", func() bool { return s.Pinned(t, name) })
 	}
 }
 

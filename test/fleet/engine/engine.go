@@ -83,18 +83,28 @@ func (e *Engine) hint() {
 	}
 }
 
+// Pin pins names.
+func (e *Engine) Pin(_ context.Context, names ...imageref.Reference) error {
+	e.mark(names, func(h *runtime.Held) { h.Pinned = true })
+	return nil
+}
+
 // Release makes names unmanaged.
 func (e *Engine) Release(_ context.Context, names ...imageref.Reference) error {
+	e.mark(names, func(h *runtime.Held) { h.Managed, h.Pinned = false, false })
+	return nil
+}
+
+func (e *Engine) mark(names []imageref.Reference, change func(*runtime.Held)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, n := range names {
 		if h, ok := e.names[n]; ok {
-			h.Managed, h.Pinned = false, false
+			change(&h)
 			e.names[n] = h
 		}
 	}
 	e.hint()
-	return nil
 }
 
 // Remove removes names, and images without names.

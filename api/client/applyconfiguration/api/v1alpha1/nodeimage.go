@@ -25,8 +25,9 @@ type NodeImageApplyConfiguration struct {
 	KeepPrevious *int32 `json:"keepPrevious,omitempty"`
 	// priority: higher is pulled first and given up last.
 	Priority *int32 `json:"priority,omitempty"`
-	// owners are the ImageCaches, as namespace/name, that ask for the image here. The
-	// list may be cut short to keep the object small.
+	// owners are the ImageCaches, as namespace/name, that ask for the image here, and
+	// sandbox-image where it is the image of the node's pod sandboxes, which nobody has
+	// to ask for. The list may be cut short to keep the object small.
 	Owners []string `json:"owners,omitempty"`
 	// leavesAt is set while no ImageCache selects the node for the image any more because
 	// the node's labels changed: when the image is removed, unless they change back.

@@ -15,6 +15,9 @@ type RuntimeInfoApplyConfiguration struct {
 	Snapshotter *string `json:"snapshotter,omitempty"`
 	// capabilities of the driver: resume, progress, limit, name-by-digest, pin.
 	Capabilities []string `json:"capabilities,omitempty"`
+	// sandboxImage is the image that the runtime makes pod sandboxes of, as canonical
+	// reference: without it no pod starts. Absent while the runtime does not tell.
+	SandboxImage *string `json:"sandboxImage,omitempty"`
 }
 
 // RuntimeInfoApplyConfiguration constructs a declarative configuration of the RuntimeInfo type for use with
@@ -54,5 +57,13 @@ func (b *RuntimeInfoApplyConfiguration) WithCapabilities(values ...string) *Runt
 	for i := range values {
 		b.Capabilities = append(b.Capabilities, values[i])
 	}
+	return b
+}
+
+// WithSandboxImage sets the SandboxImage field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SandboxImage field is set to the value of the last call.
+func (b *RuntimeInfoApplyConfiguration) WithSandboxImage(value string) *RuntimeInfoApplyConfiguration {
+	b.SandboxImage = &value
 	return b
 }
