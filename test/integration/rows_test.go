@@ -124,6 +124,14 @@ func (w *world) asked(repository string) registry.Log {
 	return w.lab.Registry().Requests().Where(func(r registry.Request) bool { return r.Repository == repository })
 }
 
+// pulled counts the blobs of a repository that nodes fetched. The controller reads a
+// configuration now and then.
+func (w *world) pulled(repository string) int {
+	return len(w.asked(repository).Blobs().Where(func(r registry.Request) bool { return !byController(r) }))
+}
+
+func byController(r registry.Request) bool { return strings.HasPrefix(r.UserAgent, "edgecache-controller") }
+
 // untilLookedUp waits until a repository's tag was looked up n times.
 func (w *world) untilLookedUp(repository string, n int) {
 	w.Helper()
@@ -138,7 +146,7 @@ func (w *world) untilLookedUp(repository string, n int) {
 // lookUps counts how often the controller asked for a repository's manifest.
 func (w *world) lookUps(repository string) int {
 	return len(w.asked(repository).Where(func(r registry.Request) bool {
-		return r.Manifest != "" && strings.HasPrefix(r.UserAgent, "edgecache-controller")
+		return r.Manifest != "" && byController(r)
 	}))
 }
 
@@ -231,15 +239,18 @@ func (w *world) f06() {
 	}
 }
 
-// f08: a refresh does not bring back what was purged.
+// f08: a refresh does not bring back what was purged. kube-fledged's annotation does nothing.
 func (w *world) f08() {
 	pos := w.rowImage("f08/pos:v1")
 	spec := func(state string) string { return listing([]string{pos.Name}, "state: "+state) }
 	w.apply("f08", spec("Cached"))
 	w.untilReady("f08", 3)
-	w.apply("f08", spec("Purged"))
+	w.kubectl.must(w.T, "annotate", "imagecache", "f08", "kubefledged.io/purge-imagecache=")
+	w.refresh("f08", "before")
+	w.untilHolds(w.lab.Nodes()[0], pos)
+	w.kubectl.must(w.T, "patch", "imagecache", "f08", "--type=merge", "-p", `{"spec":{"state":"Purged"}}`)
 	w.untilReason("f08", v1alpha1.ReasonPurged)
-	w.refresh("f08", "again")
+	w.refresh("f08", "after")
 	for _, n := range w.lab.Nodes() {
 		w.untilLacks(n, pos)
 	}
@@ -251,7 +262,8 @@ func (w *world) f08() {
 	w.untilHolds(w.lab.Nodes()[0], pos)
 }
 
-// f09: the images stay, and nobody looks after them any more.
+// f09: the images stay, and nobody looks after them any more. A cache that asks for them
+// later takes them over.
 func (w *world) f09() {
 	pos := w.rowImage("f09/pos:v1")
 	w.apply("f09", listing([]string{pos.Name}))
@@ -272,6 +284,12 @@ func (w *world) f09() {
 		})
 		w.untilHolds(n, pos)
 	}
+	before := w.pulled("f09/pos")
+	w.apply("f09", listing([]string{pos.Name}))
+	w.untilReady("f09", 3)
+	if after := w.pulled("f09/pos"); after != before {
+		w.Errorf("%d blobs were fetched of an image that was there", after-before)
+	}
 }
 
 // f10: not for another cache, and not for a refresh.
@@ -279,11 +297,14 @@ func (w *world) f10() {
 	pos := w.rowImage("f10/pos:v1")
 	w.apply("f10-a", listing([]string{pos.Name}))
 	w.untilReady("f10-a", 3)
-	before := len(w.asked("f10/pos").Blobs())
+	before := w.pulled("f10/pos")
+	if before == 0 {
+		w.Error("no node pulled")
+	}
 	w.apply("f10-b", listing([]string{pos.Name}, "imagePullPolicy: Always"))
 	w.untilReady("f10-b", 3)
 	w.refresh("f10-a", "again")
-	if after := len(w.asked("f10/pos").Blobs()); after != before {
+	if after := w.pulled("f10/pos"); after != before {
 		w.Errorf("%d blobs were fetched again", after-before)
 	}
 }
@@ -298,14 +319,14 @@ func (w *world) f11() {
 	w.untilReady("f11", 3)
 	w.untilReady("f11-always", 3)
 	still := w.lookUps("f11/tag") + w.lookUps("f11/digest")
-	blobs := len(w.asked("f11/latest").Blobs())
+	blobs := w.pulled("f11/latest")
 	for _, repository := range []string{"f11/latest", "f11/untagged", "f11/always"} {
 		w.untilLookedUp(repository, w.lookUps(repository)+1)
 	}
 	if after := w.lookUps("f11/tag") + w.lookUps("f11/digest"); after != still {
 		w.Errorf("a tag and a digest were looked up again: %d times, then %d", still, after)
 	}
-	if after := len(w.asked("f11/latest").Blobs()); after != blobs {
+	if after := w.pulled("f11/latest"); after != blobs {
 		w.Errorf("%d blobs were fetched of what did not move", after-blobs)
 	}
 	moved := w.push("f11/latest:latest", 1<<14, 111)
