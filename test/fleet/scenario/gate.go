@@ -54,10 +54,15 @@ func holds(nic *v1alpha1.NodeImageCache, digest string) bool {
 	})
 }
 
-// close ends the watch and fails if more nodes worked at a time than may.
-func (g *gate) close(most int) error {
+// stop ends the watch.
+func (g *gate) stop() {
 	g.events.Stop()
 	g.ended.Wait()
+}
+
+// check ends the watch and fails if more nodes worked at a time than may.
+func (g *gate) check(most int) error {
+	g.stop()
 	switch {
 	case g.peak == 0:
 		return errors.New("the watch of NodeImageCaches showed no node at work")

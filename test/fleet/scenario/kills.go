@@ -55,6 +55,7 @@ func underKills(ctx context.Context, p *play) error {
 	if err != nil {
 		return err
 	}
+	defer gate.stop()
 	points := killPoints(p.Seed, p.Kills, p.Nodes*len(p.images))
 	p.say("seed %d: the controller is killed after %v pulls", p.Seed, points)
 	if err := p.create(ctx, p.limited); err != nil {
@@ -74,10 +75,7 @@ func underKills(ctx context.Context, p *play) error {
 	if err := p.awaitReady(ctx); err != nil {
 		return err
 	}
-	if err := gate.close(p.mayWork()); err != nil {
-		return fmt.Errorf("seed %d: %w", p.Seed, err)
-	}
-	return nil
+	return gate.check(p.mayWork())
 }
 
 // killPoints gives after how many of all pulls the controller is killed, in ascending order.
@@ -121,10 +119,10 @@ func asUndisturbed(ctx context.Context, p *play) error {
 		return err
 	}
 	if diff := cmp.Diff(p.end, end); diff != "" {
-		return fmt.Errorf("seed %d: the end differs from that of a rollout without kills (-without +with):\n%s", p.Seed, diff)
+		return fmt.Errorf("the end differs from that of a rollout without kills (-without +with):\n%s", diff)
 	}
 	if c, want := p.fleet.Counts(), p.Nodes*len(p.images); c.Pulls != want || c.Removals > 0 {
-		return fmt.Errorf("seed %d: %d pulls and %d removals, want %d pulls, one of each image on each node", p.Seed, c.Pulls, c.Removals, want)
+		return fmt.Errorf("%d pulls and %d removals, want %d pulls, one of each image on each node", c.Pulls, c.Removals, want)
 	}
 	return nil
 }
