@@ -2,9 +2,12 @@ package caches
 
 import (
 	"cmp"
+	"maps"
 
+	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/fleet"
@@ -28,13 +31,28 @@ func (r *Reconciler) rolloutNode(n *corev1.Node, m *member, far judge, owner wis
 		Name: n.Name, Site: cmp.Or(n.Labels[v1alpha1.LabelSite], n.Labels[corev1.LabelTopologyZone]),
 		Connected: m.reach == fleet.Connected,
 	}
+	letInTo := r.Gates.LetInTo(owner, n.Name)
 	switch {
 	case told(m.object, m.images, targets):
 		node.Progress = m.progress(far, targets)
-	case r.Gates.In(owner, targets, n.Name):
+	case letInTo != nil && maps.Equal(letInTo, targets):
 		node.Progress = rollout.Working // its spec is about to be written
+	default:
+		node.Busy = m.busy() || letInTo != nil && !told(m.object, m.images, letInTo)
 	}
 	return node
+}
+
+// busy says whether a node works on what its spec asked for before the targets changed.
+func (m *member) busy() bool {
+	asked := rollout.Targets{}
+	for _, ref := range m.images {
+		if i, found := entryOf(m.object, ref); found {
+			asked[ref] = digest.Digest(m.object.Spec.Images[i].Digest)
+		}
+	}
+	far := holding(func(ref imageref.Reference) digest.Digest { return asked[ref] })
+	return m.progress(far, asked) == rollout.Working
 }
 
 // roll lets the next nodes in, if the cache spreads its changes.

@@ -30,6 +30,9 @@ type Node struct {
 	Site      string
 	Connected bool
 	Progress  Progress
+	// Busy says that a waiting node still works on what it was let in to before. Until that
+	// is done it holds a place, and keeps it when it is let in.
+	Busy bool
 }
 
 // Limits bound a rollout.
@@ -86,6 +89,9 @@ func Decide(nodes []Node, limits Limits) Decision {
 		switch n.Progress {
 		case Waiting:
 			waiting = append(waiting, n)
+			if n.Busy {
+				working++
+			}
 			continue
 		case Working:
 			working++
@@ -107,21 +113,37 @@ func Decide(nodes []Node, limits Limits) Decision {
 	return d
 }
 
-// next picks at most places nodes: first of each site that has none, then of sites where
-// one has shown how it goes.
+// next picks nodes as far as there are places: first of each site that has none, then of
+// sites where one has shown how it goes. Busy nodes have their places already.
 func next(waiting []Node, sites map[string]site, places int) []string {
-	slices.SortFunc(waiting, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
-	var first, rest []string
+	slices.SortFunc(waiting, func(a, b Node) int {
+		return cmp.Or(cmp.Compare(a.place(), b.place()), cmp.Compare(a.Name, b.Name))
+	})
+	var first, rest []Node
 	for _, n := range waiting {
 		s := sites[n.Site]
 		switch {
 		case n.Site == "" || s.settled:
-			rest = append(rest, n.Name)
+			rest = append(rest, n)
 		case !s.working:
-			first = append(first, n.Name)
+			first = append(first, n)
 			sites[n.Site] = site{working: true}
 		}
 	}
-	all := slices.Concat(first, rest)
-	return all[:max(0, min(len(all), places))]
+	var in []string
+	for _, n := range slices.Concat(first, rest) {
+		if p := n.place(); p == 0 || p <= places {
+			in = append(in, n.Name)
+			places -= p
+		}
+	}
+	return in
+}
+
+// place is how many places it takes to let a waiting node in.
+func (n *Node) place() int {
+	if n.Busy {
+		return 0
+	}
+	return 1
 }

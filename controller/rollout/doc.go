@@ -7,7 +7,8 @@
 //
 // Invariants: an ImageCache with a rollout changes no node's digest that it did not let in.
 // Nodes that cannot be reached hold no place, and are let in when they are back. One node of
-// a site goes first; the others follow when it succeeded or failed.
+// a site goes first; the others follow when it succeeded or failed. When the digests change
+// in the middle, nodes still at work on the old ones hold their places.
 //
 // Concurrency: Gates may be used from any goroutine; Decide is pure.
 package rollout

@@ -52,12 +52,15 @@ func (g *Gates) Forget(owner wish.Owner) {
 	delete(g.m, owner)
 }
 
-// In says whether a node was let in to targets.
-func (g *Gates) In(owner wish.Owner, targets Targets, node string) bool {
+// LetInTo gives the targets that a node was let in to last, nil if it was not.
+func (g *Gates) LetInTo(owner wish.Owner, node string) Targets {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	at := g.m[owner]
-	return at.nodes[node] && maps.Equal(at.targets, targets)
+	if !at.nodes[node] {
+		return nil
+	}
+	return at.targets
 }
 
 // Holds says whether an owner does not yet let a node in to a digest.

@@ -18,8 +18,8 @@ import (
 	"edgecache.dev/controller/limits"
 )
 
-// fleetOf reads nodes in words: "site/letters", one letter per node: w waiting, k working,
-// f failed, d done; in upper case not connected.
+// fleetOf reads nodes in words: "site/letters", one letter per node: w waiting, b waiting
+// and busy, k working, f failed, d done; in upper case not connected.
 func fleetOf(words string) []Node {
 	var nodes []Node
 	for word := range strings.FieldsSeq(words) {
@@ -28,7 +28,7 @@ func fleetOf(words string) []Node {
 			low := strings.ToLower(string(letter))
 			nodes = append(nodes, Node{
 				Name: fmt.Sprintf("%s%d", site, i), Site: strings.TrimPrefix(site, "-"),
-				Connected: low == string(letter), Progress: Progress(strings.Index("wkfd", low)),
+				Connected: low == string(letter), Progress: Progress(max(0, strings.Index("wkfd", low))), Busy: low == "b",
 			})
 		}
 	}
@@ -56,6 +56,11 @@ func TestDecide(t *testing.T) {
 		"one more stops":                                   {"a/dffw", Limits{9, 50}, Decision{Waits: 1, Tried: 3, Failed: 2, Stopped: true}},
 		"nobody waits: nothing to stop":                    {"a/ff", Limits{9, 0}, Decision{Tried: 2, Failed: 2}},
 		"none over the limit when it was lowered":          {"a/dkkkw", Limits{1, 100}, Decision{Waits: 1, Tried: 4}},
+		"busy nodes hold places":                           {"a/dwwbb", Limits{3, 100}, Decision{LetIn: []string{"a3", "a4", "a1"}, Waits: 1, Tried: 1}},
+		"busy nodes are let in where no place is free":     {"a/dwbbb", Limits{2, 100}, Decision{LetIn: []string{"a2", "a3", "a4"}, Waits: 1, Tried: 1}},
+		"a busy node goes first of its site":               {"a/wb b/ww", Limits{2, 100}, Decision{LetIn: []string{"a1", "b0"}, Waits: 2}},
+		"busy nodes of a site wait for its first one":      {"a/kbw b/w", Limits{2, 100}, Decision{Waits: 3, Tried: 1}},
+		"a busy node out of reach holds no place":          {"a/dBw", Limits{1, 100}, Decision{LetIn: []string{"a2"}, Tried: 1}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -139,10 +144,10 @@ func TestGates(t *testing.T) {
 	}
 	g.Let("ns/a", Targets{app: d1}, []string{"n1"})
 	g.Let("ns/a", Targets{app: d1}, []string{"n2"})
-	if g.Holds("ns/a", "n1", app, d1) || g.Holds("ns/a", "n2", app, d1) || !g.Holds("ns/a", "n3", app, d1) || !g.In("ns/a", Targets{app: d1}, "n1") {
+	if g.Holds("ns/a", "n1", app, d1) || g.Holds("ns/a", "n2", app, d1) || !g.Holds("ns/a", "n3", app, d1) || g.LetInTo("ns/a", "n1")[app] != d1 {
 		t.Error("n1 and n2 are let in, n3 is not")
 	}
-	if !g.Holds("ns/a", "n1", app, d2) || g.In("ns/a", Targets{app: d2}, "n1") {
+	if !g.Holds("ns/a", "n1", app, d2) || g.LetInTo("ns/a", "n3") != nil {
 		t.Error("let in to one digest is let in to the next")
 	}
 	g.Let("ns/a", Targets{app: d2}, []string{"n3"})

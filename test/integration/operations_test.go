@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"edgecache.dev/test/lab/process"
 )
 
@@ -29,13 +27,6 @@ func TestTheControllerTellsHowItIs(t *testing.T) {
 	pos := w.push("retail/pos:v1", 1<<10, 1)
 	w.apply("pos", listing([]string{pos.Name}))
 	w.untilReady("pos", 1)
-	eventually(t, "an event says that all is cached", func() error {
-		events, err := w.lab.Client().CoreV1().Events("default").List(t.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=pos,reason=AllCached"})
-		if err == nil && len(events.Items) == 0 {
-			err = errors.New("no such event")
-		}
-		return err
-	})
 	base := "http://" + w.served(told)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := w.get(base + path); code != http.StatusOK {

@@ -20,9 +20,9 @@ import (
 // passwords are looked for wherever they must not be.
 var passwords = []string{"m1staken", "s3cret", "r0tated"}
 
-// TestPrivateImages: a pull secret reaches the nodes that need it, sealed; it serves while
+// TestF03PullSecrets: a pull secret reaches the nodes that need it, sealed; it serves while
 // the API server is away; a new password follows; nobody else's right is borrowed.
-func TestPrivateImages(t *testing.T) {
+func TestF03PullSecrets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
 	one := w.lab.Nodes()[0]

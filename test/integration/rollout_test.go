@@ -18,9 +18,9 @@ import (
 	"edgecache.dev/test/lab/testimage"
 )
 
-// TestARolloutIsSpread: two at a time, one of each site first, a controller killed in the
+// TestF28RolloutIsSpread: two at a time, one of each site first, a controller killed in the
 // middle, a node that is dark; then a change that fails stops at the first nodes.
-func TestARolloutIsSpread(t *testing.T) {
+func TestF28RolloutIsSpread(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 6) // sites 1 and 2 in turn
 	pos := w.push("retail/pos:v1", 1<<20, 1)

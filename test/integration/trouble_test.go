@@ -23,9 +23,9 @@ import (
 	"edgecache.dev/test/product"
 )
 
-// TestKilledInTheMiddle: agents and controller are killed -9 while images come in. Every
+// TestF19RestartGoesOn: agents and controller are killed -9 while images come in. Every
 // node ends as wished, and no byte range that was on a node is fetched again.
-func TestKilledInTheMiddle(t *testing.T) {
+func TestF19RestartGoesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
 	const size = 16 << 20 // far more than comes until the last kill
@@ -151,8 +151,8 @@ func (w *world) expectNoRepeats(blob string, cuts []cut, size int64) {
 	}
 }
 
-// TestRegistrySaysNo: what is wrong is said, with the image and the node, and heals.
-func TestRegistrySaysNo(t *testing.T) {
+// TestF16FailuresNameImageAndNode: what is wrong is said, with the image and the node, and heals.
+func TestF16FailuresNameImageAndNode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	addr := w.lab.Registry().Addr()

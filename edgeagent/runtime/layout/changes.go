@@ -38,12 +38,14 @@ func (d *Driver) Changes(ctx context.Context) <-chan struct{} {
 	return hints
 }
 
-// fingerprint sums up what the index names and which of it is there.
+// fingerprint sums up what the index names and which of it is there. What Ensure did is
+// counted, or an image that came and was lost between two looks would look like nothing.
 func (d *Driver) fingerprint(ctx context.Context, seed maphash.Seed) uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	fmt.Fprint(&h, d.named)
 	idx, err := d.readIndex()
 	if err != nil {
 		fmt.Fprint(&h, err)

@@ -262,6 +262,25 @@ func (w *world) read(t *testing.T, d digest.Digest) []byte {
 	return b
 }
 
+// TestLostBetweenTwoLooks: an image that came and was lost before anybody looked is hinted.
+func TestLostBetweenTwoLooks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.options.PollEvery = 300 * time.Millisecond
+	w.reopen(t)
+	hints := w.driver.Changes(t.Context())
+	time.Sleep(w.options.PollEvery + w.options.PollEvery/3) // just after a look
+	r := w.cache(t, "app:v1", 1)
+	for _, name := range runtime.NamesOf(r.Name, r.Digest) {
+		w.unname(t, name)
+	}
+	select {
+	case <-hints:
+	case <-time.After(time.Minute):
+		t.Error("no hint that an image was lost")
+	}
+}
+
 func TestTruncatedBlobShowsAndComesBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

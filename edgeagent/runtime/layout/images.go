@@ -69,6 +69,7 @@ func (d *Driver) name(ctx context.Context, r runtime.Request, img fetch.Image) (
 		return false, runtime.Failed("naming "+r.Name.String(), err)
 	}
 	changed := false
+	d.named++
 	for _, name := range runtime.NamesOf(r.Name, r.Digest) {
 		changed = setName(idx, name, img.Target, r.Pin) || changed
 	}

@@ -59,6 +59,7 @@ type Driver struct {
 	mu     sync.Mutex
 	active map[digest.Digest]int // running Ensure calls by digest
 	facts  map[digest.Digest]fetch.Image
+	named  uint64 // images that Ensure named, since New
 }
 
 var _ runtime.Driver = (*Driver)(nil)

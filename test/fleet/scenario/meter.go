@@ -40,13 +40,14 @@ func (w writes) since(before writes) writes {
 
 // reading is what the API server has counted since it was started.
 type reading struct {
-	writes  writes
-	refused int // of the writes, those that were answered with an error: conflicts, mostly
+	writes  writes // of edgecache.dev, and events
+	all     writes // of anything but Leases
+	refused int    // of the writes, those that were answered with an error: conflicts, mostly
 }
 
 // read asks the API server for its counts.
 func (w *World) read(ctx context.Context) (reading, error) {
-	r := reading{writes: writes{}}
+	r := reading{writes: writes{}, all: writes{}}
 	text, err := w.edge.RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
 		return r, fmt.Errorf("reading the API server's metrics: %w", err)
@@ -63,17 +64,22 @@ func (w *World) read(ctx context.Context) (reading, error) {
 
 func (r *reading) take(line string) error {
 	resource, verb := label(line, "resource"), label(line, "verb")
-	if label(line, "group") != "edgecache.dev" && resource != "events" || !slices.Contains([]string{"POST", "PUT", "PATCH", "APPLY", "DELETE"}, verb) {
+	if resource == "leases" || !slices.Contains([]string{"POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"}, verb) {
 		return nil
 	}
 	var n int
 	if _, err := fmt.Sscan(line[strings.LastIndex(line, " ")+1:], &n); err != nil {
 		return fmt.Errorf("reading the API server's metrics: %w", err)
 	}
+	what := verb + " " + resource
 	if sub := label(line, "subresource"); sub != "" {
-		resource += "/" + sub
+		what += "/" + sub
 	}
-	r.writes[verb+" "+resource] += n
+	r.all[what] += n
+	if label(line, "group") != "edgecache.dev" && resource != "events" {
+		return nil
+	}
+	r.writes[what] += n
 	if !strings.HasPrefix(label(line, "code"), "2") {
 		r.refused += n
 	}

@@ -29,6 +29,8 @@ type play struct {
 	pullSecrets []corev1.LocalObjectReference
 	purged      bool
 	notes       []string
+	begun       reading           // before the refreshes
+	end         map[string]string // what the rollout without kills came to
 }
 
 func (p *play) caches() typed.ImageCacheInterface {

@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net/http"
 	"slices"
-	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"edgecache.dev/api/v1alpha1"
-	"edgecache.dev/test/lab/registry"
 )
 
 // Scenario is one thing that happens to a fleet.
@@ -35,11 +31,11 @@ func Table() []Scenario {
 		{Name: "apply", About: "an ImageCache is applied", act: apply},
 		{Name: "slow", About: "the same with private images over slow links that break", Private: true, Slow: true, act: apply},
 		{Name: "edit", About: "one of the images is replaced", before: apply, act: replaceOne},
-		{Name: "refresh", About: "all tags are looked up again and again, and nothing moved", before: refreshed, act: watchRefreshes},
+		{Name: "refresh", About: "all tags are looked up again and again, and nothing moved", before: refreshed, act: watchRefreshes, after: nothingWritten},
 		{Name: "purge", About: "all images are given up", before: apply, act: purge},
 		{Name: "offline", About: "30 % of the nodes are out of reach while images come", before: darkenSome, act: apply, after: comeBack},
 		{Name: "reconnect", About: "all nodes come back at once to a changed wish", before: loseAll, act: comeBack},
-		{Name: "restart", About: "the controller is killed at random points of a rollout", act: applyUnderKills},
+		{Name: "restart", About: "the controller is killed at random points of a rollout", before: undisturbed, act: underKills, after: asUndisturbed},
 		{Name: "gone", About: "the registry goes away and comes back while an image is added", before: apply, act: addWhileGone},
 	}
 }
@@ -95,35 +91,6 @@ func replaceOne(ctx context.Context, p *play) error {
 	return nil
 }
 
-func refreshed(ctx context.Context, p *play) error {
-	if err := p.create(ctx, func(s *v1alpha1.ImageCacheSpec) {
-		s.ImagePullPolicy, s.RefreshInterval = v1alpha1.PullAlways, &metav1.Duration{Duration: p.RefreshEvery}
-	}); err != nil {
-		return err
-	}
-	return p.awaitReady(ctx)
-}
-
-// watchRefreshes waits until every tag was looked up often enough.
-func watchRefreshes(ctx context.Context, p *play) error {
-	p.lab.Registry().ResetRequests()
-	want := p.Refreshes * len(p.images)
-	ctx, cancel := context.WithTimeout(ctx, p.Patience+time.Duration(p.Refreshes+2)*p.RefreshEvery)
-	defer cancel()
-	for {
-		asked := p.lab.Registry().Requests().Where(func(r registry.Request) bool {
-			return r.Manifest != "" && r.Method == http.MethodHead
-		})
-		if len(asked) >= want {
-			p.note("%d look-ups", len(asked))
-			return nil
-		}
-		if err := wait(ctx, pollEvery); err != nil {
-			return fmt.Errorf("waiting for %d look-ups: %w, there were %d", want, err, len(asked))
-		}
-	}
-}
-
 func purge(ctx context.Context, p *play) error {
 	err := p.edit(ctx, func(s *v1alpha1.ImageCacheSpec) { s.State = v1alpha1.StatePurged })
 	if err != nil {
@@ -174,31 +141,6 @@ func comeBack(ctx context.Context, p *play) error {
 	err := p.awaitFull(ctx)
 	p.note("busiest second %d requests", p.fleet.BusiestSecond())
 	return err
-}
-
-// applyUnderKills kills the controller at random points. Should the fleet be Ready before
-// all kills are done, there is another image to roll out.
-func applyUnderKills(ctx context.Context, p *play) error {
-	if err := p.create(ctx); err != nil {
-		return err
-	}
-	const longest = 3 * time.Second
-	rng := rand.New(rand.NewPCG(p.Seed, 7))
-	for i := range p.Kills {
-		if err := wait(ctx, time.Duration(rng.Int64N(int64(longest)))); err != nil {
-			return err
-		}
-		if err := p.kill(); err != nil {
-			return err
-		}
-		if i == p.Kills/2 {
-			if err := p.add(ctx); err != nil {
-				return err
-			}
-		}
-	}
-	p.note("killed %d times", p.Kills)
-	return p.awaitReady(ctx)
 }
 
 // addWhileGone adds an image while the registry is away: what is there stays, and what is

@@ -1,0 +1,67 @@
+package caches
+
+import (
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/rollout"
+)
+
+// TestRolloutNode: how a rollout sees a node, by what the node was told, what it reports and
+// what it was let in to.
+func TestRolloutNode(t *testing.T) {
+	t.Parallel()
+	const (
+		owner = "ns/a"
+		next  = "next"
+		last  = "last"
+	)
+	app := mustParse("r.io/app:v1")
+	targets := map[string]rollout.Targets{last: {app: d1}, next: {app: d2}}
+	tests := map[string]struct {
+		spec    string // last, next or nothing
+		reports string // a letter of the legend
+		letInTo string
+		want    rollout.Progress
+		busy    bool
+	}{
+		"not told":                             {reports: "P", want: rollout.Waiting},
+		"about to be told":                     {reports: "P", letInTo: next, want: rollout.Working},
+		"told":                                 {spec: next, reports: "P", letInTo: next, want: rollout.Working},
+		"told before the controller started":   {spec: next, reports: "P", want: rollout.Working},
+		"holds the target":                     {spec: next, reports: "O", letInTo: next, want: rollout.Done},
+		"done with the last change":            {spec: last, reports: "C", letInTo: last, want: rollout.Waiting},
+		"failed the last change":               {spec: last, reports: "F", letInTo: last, want: rollout.Waiting},
+		"at work on the last change":           {spec: last, reports: "P", letInTo: last, want: rollout.Waiting, busy: true},
+		"the same, unknown to the gates":       {spec: last, reports: "P", want: rollout.Waiting, busy: true},
+		"about to be told of the last change":  {reports: "P", letInTo: last, want: rollout.Waiting, busy: true},
+		"let in while at work on the last one": {spec: last, reports: "P", letInTo: next, want: rollout.Working},
+		"told of the target, holds the last":   {spec: next, reports: "C", want: rollout.Working},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := &Reconciler{Gates: &rollout.Gates{}}
+			if tc.letInTo != "" {
+				r.Gates.Let(owner, targets[tc.letInTo], []string{"n1"})
+			}
+			object := nodeObject(app, tc.reports, 1)
+			if asked := targets[tc.spec]; asked != nil {
+				object.Spec.Images = []v1alpha1.NodeImage{{Name: app.String(), Digest: asked[app].String()}}
+			}
+			m := &member{name: "n1", reach: fleet.Connected, images: []imageref.Reference{app}, object: object}
+			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
+			far := holding(func(imageref.Reference) digest.Digest { return targets[next][app] })
+			got := r.rolloutNode(node, m, far, owner, targets[next])
+			if got.Progress != tc.want || got.Busy != tc.busy {
+				t.Errorf("progress %d, busy %t; want %d, %t", got.Progress, got.Busy, tc.want, tc.busy)
+			}
+		})
+	}
+}
