@@ -2,6 +2,7 @@ package wish
 
 import (
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -17,6 +18,12 @@ type Owner string
 // OwnerOf gives the owner key of an ImageCache.
 func OwnerOf(ic *v1alpha1.ImageCache) Owner {
 	return Owner(ic.Namespace + "/" + ic.Name)
+}
+
+// Namespace gives the namespace of the ImageCache.
+func (o Owner) Namespace() string {
+	namespace, _, _ := strings.Cut(string(o), "/")
+	return namespace
 }
 
 // Cache is an ImageCache prepared for matching against many nodes. It is immutable.
@@ -120,6 +127,17 @@ func (c *Cache) Owner() Owner { return c.owner }
 
 // State gives the effective state: Purged for a cache that is being deleted.
 func (c *Cache) State() v1alpha1.CacheState { return c.state }
+
+// Suspended gives the cache as it is while it is suspended. One that gives its images up
+// stays as it is.
+func (c *Cache) Suspended() *Cache {
+	if c.state != v1alpha1.StateCached {
+		return c
+	}
+	held := *c
+	held.state = v1alpha1.StateSuspended
+	return &held
+}
 
 // References gives the distinct images of all lists, in order of appearance.
 func (c *Cache) References() []imageref.Reference { return c.refs }
