@@ -25,6 +25,7 @@ import (
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/credentials"
 	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/limits"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
@@ -58,9 +59,12 @@ type Reconciler struct {
 	Table       *resolution.Table
 	Gates       *rollout.Gates
 	Vault       *credentials.Vault
+	Accounts    *limits.Accounts
 	Clock       clock.PassiveClock
 	// LookUp asks for a key to be looked up.
 	LookUp func(resolution.Key)
+	// Again asks for an ImageCache to be looked after.
+	Again func(wish.Owner)
 	// Touch asks for a node's spec to be worked out again.
 	Touch func(node string)
 	// ReadSecret asks for a Secret to be read for the vault.
@@ -76,15 +80,26 @@ type Reconciler struct {
 }
 
 // Prime takes in every ImageCache before any node's spec is worked out: while a cache is
-// not known to the table its images would look like nobody's.
+// not known to the table its images would look like nobody's, and while the claims of a
+// namespace are not all known too much would seem to fit.
 func (r *Reconciler) Prime() error {
 	all, err := r.Caches.List(labels.Everything())
 	if err != nil {
 		return fmt.Errorf("listing ImageCaches: %w", err)
 	}
+	now := r.Clock.Now()
 	for _, ic := range all {
 		r.View.Put(ic)
-		r.lookUp(ic, r.View.Get(wish.OwnerOf(ic)), r.rounds.of(ic, r.Clock.Now()))
+		view := r.View.Get(wish.OwnerOf(ic))
+		r.lookUp(ic, view, r.rounds.of(ic, now))
+		if err := r.claim(ic, view, r.images(view)); err != nil {
+			return err
+		}
+	}
+	for _, ic := range all {
+		if view := r.View.Get(wish.OwnerOf(ic)); r.gathering(view, r.rounds.of(ic, now), now) == 0 {
+			r.judge(view)
+		}
 	}
 	return nil
 }
@@ -98,6 +113,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 		r.Table.Drop(owner)
 		r.Gates.Forget(owner)
 		r.Vault.Want(owner, nil)
+		r.again(owner, r.Accounts.Drop(owner))
 		r.Metrics.ForgetCache(owner)
 		r.touchOwned(owner)
 		return 0, nil
@@ -115,11 +131,18 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	now := r.Clock.Now()
 	round := r.rounds.of(ic, now)
 	r.lookUp(ic, view, round)
-	f := r.facts(ic, view, round)
+	images := r.images(view)
+	if err := r.claim(ic, view, images); err != nil {
+		return 0, err
+	}
+	wait := r.gathering(view, round, now)
+	if wait == 0 {
+		view = r.judge(view)
+	}
+	f := r.facts(ic, view, round, images)
 	targets := f.targets()
 	members := r.tally(f, view, targets)
 	r.Metrics.CacheNodes(owner, f.tally.nodes)
-	wait := r.gathering(view, round, now)
 	if wait == 0 {
 		f.rollout = r.roll(ic, view, members, targets)
 		r.touch(ic, view, round, targets)
@@ -132,7 +155,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 // images that are found together are one write per node. A registry that is slow does not
 // hold back the images of others for long, and removals wait for none.
 func (r *Reconciler) gathering(view *fleet.Cache, round *round, now time.Time) time.Duration {
-	if view.State() != v1alpha1.StateCached || !r.Table.Pending(view.Owner()) {
+	if !view.Resolves() || !r.Table.Pending(view.Owner()) {
 		return 0
 	}
 	return max(0, round.asked.Add(gatherLookUps).Sub(now))
@@ -174,7 +197,7 @@ func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *r
 		Owner: view.Owner(), Namespace: ic.Namespace,
 		Known:   ic.Status.Images,
 		Trusted: ic.Spec.Precheck == v1alpha1.PrecheckOff,
-		Quiet:   view.State() != v1alpha1.StateCached,
+		Quiet:   !view.Resolves(),
 		Images:  view.References(),
 	}
 	interest.Again, interest.Retry = round.again(ic, r.Clock.Now())
@@ -205,7 +228,7 @@ func (r *Reconciler) wantSecrets(ic *v1alpha1.ImageCache) {
 // touch has the specs of all nodes concerned worked out again when the cache or a digest
 // changed. Changes of nodes come by themselves.
 func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, targets rollout.Targets) {
-	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()), targets: targets}
+	now := fingerprint{generation: ic.Generation, state: view.State(), deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()), targets: targets}
 	if round.touched.equal(now) {
 		return
 	}
@@ -230,11 +253,11 @@ func (r *Reconciler) touchOwned(owner wish.Owner) {
 }
 
 // facts gathers what the status depends on, but for the nodes.
-func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) *facts {
+func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, images []image) *facts {
 	f := &facts{
 		unsealed: len(ic.Spec.ImagePullSecrets) > 0 && !r.MaySeal(),
 
-		ic: ic, images: r.images(view), refusal: view.Refusal,
+		ic: ic, images: images, refusal: view.Refusal,
 		handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration,
 	}
 	if !r.Table.Pending(view.Owner()) {
