@@ -110,7 +110,7 @@ func (c *Controller) nodeChanged(before, after *corev1.Node) {
 	}
 	c.nodes.Add(after.Name)
 	for _, ic := range c.view.All() {
-		if before != nil && len(ic.On(before)) > 0 || len(ic.On(after)) > 0 {
+		if before != nil && ic.Selects(before) || ic.Selects(after) {
 			c.gather(ic.Owner())
 		}
 	}
@@ -171,7 +171,7 @@ func (c *Controller) gatherSelecting(name string) {
 		return
 	}
 	for _, ic := range c.view.All() {
-		if len(ic.On(n)) > 0 {
+		if ic.Selects(n) {
 			c.gather(ic.Owner())
 		}
 	}

@@ -235,7 +235,7 @@ func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *ro
 	round.touched = now
 	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
 	for _, n := range all {
-		if len(view.On(n)) > 0 {
+		if view.Selects(n) {
 			r.Touch(n.Name)
 		}
 	}
@@ -306,28 +306,35 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 
 // tally counts the selected nodes, and gives them as a rollout sees them if there is one.
 func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets) []rollout.Node {
-	far := holding(r.Table.Target)
+	far := judge(holding)
 	if view.State() == v1alpha1.StatePurged {
 		far = purged(string(view.Owner()))
 	}
 	now := r.Clock.Now()
+	lists := f.tally.lists(view.Lists(), r.Table.Target, targets)
+	letIn := r.Gates.In(view.Owner(), targets)
 	var members []rollout.Node
+	var images []*subject
 	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
-	for _, n := range all {
-		images := view.On(n)
+	for i, n := range all {
+		images = images[:0]
+		for list := range view.Selecting(n) {
+			images = appendNew(images, lists[list], i+1)
+		}
 		if len(images) == 0 {
 			continue
 		}
 		m := r.member(n, images, now)
 		f.tally.count(m, far)
 		if view.Rollout {
-			members = append(members, r.rolloutNode(n, &m, far, view.Owner(), targets))
+			members = append(members, rolloutNode(n, &m, far, letIn))
 		}
 	}
 	return members
 }
 
-func (r *Reconciler) member(n *corev1.Node, images []imageref.Reference, now time.Time) member {
+// member is a node with its images, as far as the stores know it.
+func (r *Reconciler) member(n *corev1.Node, images []*subject, now time.Time) member {
 	fresh, _ := r.Leases.Fresh(n.Name, now)
 	m := member{name: n.Name, images: images, reach: fleet.ReachOf(n, fresh)}
 	if object, err := r.Objects.Get(n.Name); err == nil {

@@ -6,7 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"edgecache.dev/api/v1alpha1"
-	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/rollout"
 )
@@ -23,15 +22,15 @@ func (f *facts) targets() rollout.Targets {
 }
 
 // rolloutNode is a selected node as a rollout sees it.
-func (r *Reconciler) rolloutNode(n *corev1.Node, m *member, far judge, owner wish.Owner, targets rollout.Targets) rollout.Node {
+func rolloutNode(n *corev1.Node, m *member, far judge, letIn func(node string) bool) rollout.Node {
 	node := rollout.Node{
 		Name: n.Name, Site: cmp.Or(n.Labels[v1alpha1.LabelSite], n.Labels[corev1.LabelTopologyZone]),
 		Connected: m.reach == fleet.Connected,
 	}
 	switch {
-	case told(m.object, m.images, targets):
-		node.Progress = m.progress(far, targets)
-	case r.Gates.In(owner, targets, n.Name):
+	case told(m.object, m.images):
+		node.Progress = m.progress(far)
+	case letIn(n.Name):
 		node.Progress = rollout.Working // its spec is about to be written
 	}
 	return node

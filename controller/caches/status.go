@@ -55,7 +55,7 @@ func (f *facts) status() v1alpha1.ImageCacheStatus {
 		Conditions:           slices.Clone(f.ic.Status.Conditions),
 		Nodes:                f.tally.nodes,
 		Images:               f.imageStatuses(),
-		Failures:             newest(f.tally.failures),
+		Failures:             f.tally.failures,
 		FailureCount:         f.tally.failureCount,
 		LastHandledRefreshAt: f.handled,
 	}
@@ -80,8 +80,8 @@ func (f *facts) imageStatuses() []v1alpha1.ImageStatus {
 			check.Message = brief.Text(check.Message, limit)
 			st.Check = &check
 		}
-		if c := f.tally.images[img.ref]; c != nil {
-			st.Nodes = *c
+		if s := f.tally.subjects[img.ref]; s != nil {
+			st.Nodes = s.counts
 		}
 		out = append(out, st)
 	}
@@ -321,6 +321,6 @@ func (f *facts) newestFailure() string {
 	if len(f.tally.failures) == 0 {
 		return ""
 	}
-	w := newest(f.tally.failures)[0]
+	w := f.tally.failures[0]
 	return fmt.Sprintf("%s on %s: %s: %s", w.Image, w.Node, w.Reason, w.Message)
 }

@@ -52,12 +52,13 @@ func (g *Gates) Forget(owner wish.Owner) {
 	delete(g.m, owner)
 }
 
-// In says whether a node was let in to targets.
-func (g *Gates) In(owner wish.Owner, targets Targets, node string) bool {
+// In gives a function that says which nodes were let in to targets.
+func (g *Gates) In(owner wish.Owner, targets Targets) func(node string) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	at := g.m[owner]
-	return at.nodes[node] && maps.Equal(at.targets, targets)
+	same := maps.Equal(at.targets, targets)
+	return func(node string) bool { return same && at.nodes[node] }
 }
 
 // Holds says whether an owner does not yet let a node in to a digest.
