@@ -296,7 +296,7 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 		out = append(out, img)
 	}
 	for _, e := range view.Errs {
-		out = append(out, image{name: brief.Text(fmt.Sprint(e.BadValue), imageref.MaxLength), check: &v1alpha1.ImageCheck{
+		out = append(out, image{name: brief.JSON(fmt.Sprint(e.BadValue), imageref.MaxLength), check: &v1alpha1.ImageCheck{
 			Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonInvalidReference, Message: e.Error(),
 		}})
 	}

@@ -1,7 +1,6 @@
 package caches
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -134,28 +133,6 @@ func TestFailuresAreNewestFirstAndBounded(t *testing.T) {
 	}
 	if s.Failures[0].Node != "node-64" || s.Failures[maxFailures-1].Node != "node-45" {
 		t.Errorf("from %s to %s, want the newest 20: node-64 to node-45", s.Failures[0].Node, s.Failures[maxFailures-1].Node)
-	}
-}
-
-// TestStatusSize: 1,000 images with the longest names, all refused with long messages, on a
-// fleet that fails: the status stays far below what etcd takes (1.5 MiB), spec included.
-func TestStatusSize(t *testing.T) {
-	t.Parallel()
-	f := factsOf(strings.Repeat("F", 500))
-	f.images = nil
-	for i := range 1000 {
-		f.images = append(f.images, image{
-			name: fmt.Sprintf("r.io/%0250d", i), target: d1,
-			check: &v1alpha1.ImageCheck{Verdict: v1alpha1.VerdictNotPullable, Reason: "Unauthorized", Message: strings.Repeat("é", 300), Time: metav1.Now()},
-		})
-	}
-	b, err := json.Marshal(f.status())
-	if err != nil {
-		t.Fatal(err)
-	}
-	const specBytes = 1000 * (imageref.MaxLength + 4)
-	if total := len(b) + specBytes; total > 1_200_000 {
-		t.Errorf("status of %d bytes and spec of %d", len(b), specBytes)
 	}
 }
 

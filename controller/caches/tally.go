@@ -138,7 +138,7 @@ func (t *tally) fail(node string, s *subject, status *v1alpha1.NodeImageStatus) 
 	if n := len(t.failures); n == maxFailures && newestFirst(t.failures[n-1], f) <= 0 {
 		return
 	}
-	f.Message = brief.Text(status.Message, maxMessage)
+	f.Message = brief.JSON(status.Message, maxMessage)
 	at, _ := slices.BinarySearchFunc(t.failures, f, newestFirst)
 	t.failures = slices.Insert(t.failures, at, f)
 	t.failures = t.failures[:min(len(t.failures), maxFailures)]
