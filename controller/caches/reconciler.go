@@ -97,6 +97,7 @@ func (r *Reconciler) Prime() error {
 		}
 	}
 	for _, ic := range all {
+		r.decide(wish.OwnerOf(ic))
 		if view := r.View.Get(wish.OwnerOf(ic)); r.gathering(view, r.rounds.of(ic, now), now) == 0 {
 			r.judge(view)
 		}
@@ -113,7 +114,8 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 		r.Table.Drop(owner)
 		r.Gates.Forget(owner)
 		r.Vault.Want(owner, nil)
-		r.again(owner, r.Accounts.Drop(owner))
+		r.Accounts.Drop(owner)
+		r.decide(owner)
 		r.Metrics.ForgetCache(owner)
 		r.touchOwned(owner)
 		return 0, nil
@@ -135,6 +137,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	if err := r.claim(ic, view, images); err != nil {
 		return 0, err
 	}
+	r.decide(owner)
 	wait := r.gathering(view, round, now)
 	if wait == 0 {
 		view = r.judge(view)

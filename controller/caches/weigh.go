@@ -13,15 +13,14 @@ import (
 	"edgecache.dev/controller/nodes"
 )
 
-// claim tells the accounts what the cache's images are, and has those caches looked at
-// again that fit, or no longer fit, for it.
+// claim tells the accounts what the cache's images are.
 func (r *Reconciler) claim(ic *v1alpha1.ImageCache, view *fleet.Cache, images []image) error {
 	owner := view.Owner()
 	if !r.Accounts.Weighs(ic.Namespace) {
 		return nil
 	}
 	if view.State() == v1alpha1.StatePurged {
-		r.again(owner, r.Accounts.Drop(owner))
+		r.Accounts.Drop(owner)
 		return nil
 	}
 	held, err := r.held(owner)
@@ -37,8 +36,18 @@ func (r *Reconciler) claim(ic *v1alpha1.ImageCache, view *fleet.Cache, images []
 			}
 		}
 	}
-	r.again(owner, r.Accounts.Put(c))
+	r.Accounts.Put(c)
 	return nil
+}
+
+// decide has those caches looked at again that fit, or no longer fit, as the claims now are.
+// The present one is being looked at.
+func (r *Reconciler) decide(present wish.Owner) {
+	for _, o := range r.Accounts.Decide(present.Namespace()) {
+		if o != present {
+			r.Again(o)
+		}
+	}
 }
 
 // held gives the digests that nodes are asked to hold on an owner's behalf.
@@ -60,15 +69,6 @@ func (r *Reconciler) held(owner wish.Owner) (map[digest.Digest]bool, error) {
 		}
 	}
 	return held, nil
-}
-
-// again has other caches than the present one worked on.
-func (r *Reconciler) again(owner wish.Owner, changed []wish.Owner) {
-	for _, o := range changed {
-		if o != owner {
-			r.Again(o)
-		}
-	}
 }
 
 // judge lets the cache's images on to nodes if their bytes fit.

@@ -24,8 +24,9 @@ type Accounts struct {
 // account is one namespace's.
 type account struct {
 	claims  map[wish.Owner]Claim
-	refused map[wish.Owner]string // the rule that is broken
-	unsized map[digest.Digest]bool
+	stale   bool                   // claims changed since the last decision
+	refused map[wish.Owner]string  // the rule that is broken
+	unsized map[digest.Digest]bool // of the last decision
 }
 
 // NewAccounts makes empty accounts. size gives the bytes of a digest, 0 while they are not
@@ -37,12 +38,12 @@ func NewAccounts(limits Limits, size func(digest.Digest) int64) *Accounts {
 // Weighs says whether the bytes of a namespace are limited.
 func (a *Accounts) Weighs(namespace string) bool { return a.limits.Weighs(namespace) }
 
-// Put takes in what an ImageCache claims now. It gives the ImageCaches for which the
-// decision, or its wording, changed. Claims of namespaces without a limit are not kept.
-func (a *Accounts) Put(c Claim) []wish.Owner {
+// Put takes in what an ImageCache claims now; Decide acts on it. Claims of namespaces
+// without a limit are not kept.
+func (a *Accounts) Put(c Claim) {
 	namespace := c.Owner.Namespace()
 	if !a.Weighs(namespace) {
-		return nil
+		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -52,33 +53,40 @@ func (a *Accounts) Put(c Claim) []wish.Owner {
 		a.namespaces[namespace] = at
 	}
 	before, known := at.claims[c.Owner]
-	if known && before.equal(c) {
-		return nil
+	if !known || !before.Created.Equal(c.Created) || !maps.Equal(before.Named, c.Named) ||
+		at.refused[c.Owner] != "" && !maps.Equal(before.Held, c.Held) { // else it does not count
+		at.stale = true
 	}
 	at.claims[c.Owner] = c
-	return a.decide(namespace, at)
 }
 
-func (c Claim) equal(other Claim) bool {
-	return c.Created.Equal(other.Created) && maps.Equal(c.Named, other.Named) && maps.Equal(c.Held, other.Held)
-}
-
-// Drop forgets an ImageCache, and gives those for which the decision changed.
-func (a *Accounts) Drop(owner wish.Owner) []wish.Owner {
+// Drop forgets an ImageCache; Decide acts on it.
+func (a *Accounts) Drop(owner wish.Owner) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at := a.namespaces[owner.Namespace()]
 	if at == nil {
+		return
+	}
+	if _, known := at.claims[owner]; known {
+		delete(at.claims, owner)
+		at.stale = true
+	}
+}
+
+// Decide works a namespace out anew if its claims changed. It gives the ImageCaches for
+// which the decision, or its wording, changed.
+func (a *Accounts) Decide(namespace string) []wish.Owner {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at := a.namespaces[namespace]
+	if at == nil || !at.stale {
 		return nil
 	}
-	if _, known := at.claims[owner]; !known {
-		return nil
-	}
-	delete(at.claims, owner)
 	if len(at.claims) == 0 {
-		delete(a.namespaces, owner.Namespace())
+		delete(a.namespaces, namespace)
 	}
-	return a.decide(owner.Namespace(), at)
+	return a.decide(namespace, at)
 }
 
 // Sized takes note that the bytes of a digest may be known now, and gives the ImageCaches
@@ -117,12 +125,11 @@ func (a *Accounts) Covers(owner wish.Owner, d digest.Digest) bool {
 	return at != nil && at.refused[owner] == "" && at.claims[owner].Named[d]
 }
 
-// decide works a namespace out anew, and gives the ImageCaches for which that changed
-// something. Callers hold mu.
+// decide gives the ImageCaches for which it changed something. Callers hold mu.
 func (a *Accounts) decide(namespace string, at *account) []wish.Owner {
 	i, limit := a.limits.of(namespace)
 	most, _ := limit.bytes() // the settings were validated
-	at.unsized = map[digest.Digest]bool{}
+	at.stale, at.unsized = false, map[digest.Digest]bool{}
 	size := func(d digest.Digest) int64 {
 		n := a.size(d)
 		if n == 0 {

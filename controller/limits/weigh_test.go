@@ -72,7 +72,8 @@ func TestAccounts(t *testing.T) {
 	t.Parallel()
 	known := maps.Clone(weights)
 	a := NewAccounts(Limits{{Namespaces: []string{"n", "m"}, MaxBytes: "15"}}, func(d digest.Digest) int64 { return known[d] })
-	put := func(c Claim) []wish.Owner { return a.Put(c) }
+	put := func(c Claim) []wish.Owner { a.Put(c); return a.Decide(c.Owner.Namespace()) }
+	drop := func(o wish.Owner) []wish.Owner { a.Drop(o); return a.Decide(o.Namespace()) }
 	expect := func(what string, got []wish.Owner, want ...wish.Owner) {
 		t.Helper()
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -92,17 +93,20 @@ func TestAccounts(t *testing.T) {
 	}
 	expect("a younger one that fits", put(claim("n/z", 3, "b", "")))
 	expect("the oldest shrinks", put(claim("n/x", 1, "b", "")), "n/y")
+	expect("it holds what it gave up", put(claim("n/x", 1, "b", "a")))
 	expect("the oldest grows", put(claim("n/x", 1, "a b", "")), "n/y")
-	expect("the oldest goes", a.Drop("n/x"), "n/y")
-	expect("it went before", a.Drop("n/x"))
+	expect("what a refused one holds", put(claim("n/y", 2, "b c", "d")))
+	expect("which leaves too little", put(claim("n/z", 3, "c", "")), "n/z")
+	expect("the oldest goes", drop("n/x"), "n/y", "n/z")
+	expect("it went before", drop("n/x"))
 
 	expect("a size that is not known", put(claim("n/x", 1, "lost", "")))
 	known["lost"] = 10
-	expect("it is known now", a.Sized("lost"), "n/y")
+	expect("it is known now", a.Sized("lost"), "n/y", "n/z")
 	expect("it was known before", a.Sized("lost"))
 	expect("nobody names it", a.Sized("other"))
 	for _, o := range []wish.Owner{"n/x", "n/y", "n/z", "m/x"} {
-		a.Drop(o)
+		drop(o)
 	}
 	if len(a.namespaces) != 0 {
 		t.Errorf("%d namespaces are remembered", len(a.namespaces))
