@@ -25,6 +25,7 @@ import (
 	"edgecache.dev/api/client/clientset/versioned/scheme"
 	"edgecache.dev/api/client/informers/externalversions"
 	listers "edgecache.dev/api/client/listers/api/v1alpha1"
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/caches"
@@ -90,6 +91,7 @@ type Controller struct {
 	table    *resolution.Table
 	gates    *rollout.Gates
 	vault    *credentials.Vault
+	accounts *limits.Accounts
 	guard    *credentials.Guard
 	contents *contents.Keeper
 	sandbox  *sandbox.Reconciler // nil where sandbox images are not looked after
@@ -143,12 +145,13 @@ func (c *Controller) assemble() {
 	c.contents = &contents.Keeper{
 		Lister: edge.ImageContents().Lister(), Client: c.options.Edge.EdgecacheV1alpha1().ImageContents(), Clock: clock.RealClock{},
 	}
+	c.accounts = limits.NewAccounts(c.options.Limits, c.contents.MaxSize)
 	node := &nodes.Reconciler{
 		Nodes:   c.kube.Core().V1().Nodes().Lister(),
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
 		View:    c.view, Sandbox: c.sandboxWish, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
-		Gates:       c.gates,
+		Gates:       gates{c.gates, c.accounts},
 		Credentials: c.vault, Seal: sealed, MaySeal: c.guard.Holds, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
 	}
 	c.nodes = keyloop.New("nodes", func(ctx context.Context, name string) (time.Duration, error) {
@@ -166,7 +169,8 @@ func (c *Controller) assemble() {
 	each := &caches.Reconciler{
 		Caches: edge.ImageCaches().Lister(), Nodes: node.Nodes, Objects: node.Objects,
 		ObjectIndex: objects.Informer().GetIndexer(), Client: c.options.Edge.EdgecacheV1alpha1(),
-		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Vault: c.vault, Clock: clock.RealClock{},
+		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Vault: c.vault, Accounts: c.accounts, Clock: clock.RealClock{},
+		Again:      func(o wish.Owner) { c.caches.Add(keyOf(o)) },
 		ReadSecret: c.reads.Add, MaySeal: c.guard.Holds, LookUp: c.looks.Add, Touch: c.nodes.Add, Metrics: c.options.Metrics, Events: c.recorder,
 	}
 	c.caches = keyloop.New("caches", each.Sync)
@@ -273,6 +277,17 @@ func (c *Controller) namedContents() map[string]bool {
 		}
 	}
 	return named
+}
+
+// gates are all that hold a node back from a digest.
+type gates struct {
+	rollout  *rollout.Gates
+	accounts *limits.Accounts
+}
+
+// Holds says whether an owner does not yet let a node in to a digest.
+func (g gates) Holds(owner wish.Owner, node string, ref imageref.Reference, target digest.Digest) bool {
+	return !g.accounts.Covers(owner, target) || g.rollout.Holds(owner, node, ref, target)
 }
 
 // witness tells what it read, so that nodes get a Secret as a look-up has just used it.

@@ -24,13 +24,12 @@ func (c *Controller) listen() error {
 	if err := objects.AddIndexers(nodes.Indexers()); err != nil {
 		return fmt.Errorf("adding indexers: %w", err)
 	}
-	contents := edge.ImageContents().Informer() // read by lister; its events concern nobody
-	c.heard = []cache.InformerSynced{contents.HasSynced}
 	for _, on := range []struct {
 		informer cache.SharedIndexInformer
 		handler  cache.ResourceEventHandler
 	}{
 		{edge.ImageCaches().Informer(), handler[*v1alpha1.ImageCache]{c.cacheChanged, c.cacheGone}},
+		{edge.ImageContents().Informer(), handler[*v1alpha1.ImageContent]{c.contentChanged, func(*v1alpha1.ImageContent) {}}},
 		{objects, handler[*v1alpha1.NodeImageCache]{c.objectChanged, c.objectGone}},
 		{c.kube.Core().V1().Nodes().Informer(), handler[*corev1.Node]{c.nodeChanged, c.nodeGone}},
 		{c.leases.Coordination().V1().Leases().Informer(), handler[*coordinationv1.Lease]{c.leaseChanged, c.leaseGone}},
@@ -87,6 +86,13 @@ func (c *Controller) cacheGone(ic *v1alpha1.ImageCache) {
 	c.caches.Add(keyOf(wish.OwnerOf(ic)))
 }
 
+// contentChanged has caches looked at again for which the bytes of a digest were missing.
+func (c *Controller) contentChanged(_, content *v1alpha1.ImageContent) {
+	for _, o := range c.accounts.Sized(v1alpha1.ContentDigest(content.Name)) {
+		c.caches.Add(keyOf(o))
+	}
+}
+
 func (c *Controller) objectChanged(before, after *v1alpha1.NodeImageCache) {
 	c.nodes.Add(after.Name)
 	c.gatherOwners(before)
@@ -116,7 +122,7 @@ func (c *Controller) nodeChanged(before, after *corev1.Node) {
 	}
 	c.nodes.Add(after.Name)
 	for _, ic := range c.view.All() {
-		if before != nil && len(ic.On(before)) > 0 || len(ic.On(after)) > 0 {
+		if before != nil && ic.Selects(before) || ic.Selects(after) {
 			c.gather(ic.Owner())
 		}
 	}
@@ -183,7 +189,7 @@ func (c *Controller) gatherSelecting(name string) {
 		return
 	}
 	for _, ic := range c.view.All() {
-		if len(ic.On(n)) > 0 {
+		if ic.Selects(n) {
 			c.gather(ic.Owner())
 		}
 	}

@@ -39,6 +39,11 @@ func ContentName(d digest.Digest) string {
 	return strings.Replace(d.String(), ":", "-", 1)
 }
 
+// ContentDigest gives the digest that an ImageContent is named after.
+func ContentDigest(name string) digest.Digest {
+	return digest.Digest(strings.Replace(name, "-", ":", 1))
+}
+
 // AgentLeaseName gives the name of the Lease, in SystemNamespace, that the agent of a
 // node renews. It is the node's name: agents may write no other.
 func AgentLeaseName(node string) string { return node }

@@ -2,6 +2,9 @@ package wish
 
 import (
 	"fmt"
+	"iter"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -18,6 +21,12 @@ type Owner string
 // OwnerOf gives the owner key of an ImageCache.
 func OwnerOf(ic *v1alpha1.ImageCache) Owner {
 	return Owner(ic.Namespace + "/" + ic.Name)
+}
+
+// Namespace gives the namespace of the ImageCache.
+func (o Owner) Namespace() string {
+	namespace, _, _ := strings.Cut(string(o), "/")
+	return namespace
 }
 
 // Cache is an ImageCache prepared for matching against many nodes. It is immutable.
@@ -51,12 +60,7 @@ func Compile(ic *v1alpha1.ImageCache) (*Cache, field.ErrorList) {
 	for i := range ic.Spec.CacheSpec {
 		l, lerrs := compileList(&ic.Spec.CacheSpec[i], field.NewPath("spec", "cacheSpec").Index(i))
 		errs = append(errs, lerrs...)
-		for _, r := range l.refs {
-			if !c.seen[r] {
-				c.seen[r] = true
-				c.refs = append(c.refs, r)
-			}
-		}
+		c.refs = appendNew(c.refs, c.seen, l.refs...)
 		c.lists = append(c.lists, l)
 	}
 	return c, errs
@@ -74,6 +78,17 @@ func Sandbox(image imageref.Reference) *Cache {
 		policy: policy{pin: v1alpha1.PinAlways, keepPrevious: DefaultKeepPrevious, priority: SandboxPriority},
 		lists:  []list{{refs: refs}}, refs: refs, seen: map[imageref.Reference]bool{image: true},
 	}
+}
+
+// appendNew adds references that were not seen.
+func appendNew(to []imageref.Reference, seen map[imageref.Reference]bool, refs ...imageref.Reference) []imageref.Reference {
+	for _, r := range refs {
+		if !seen[r] {
+			seen[r] = true
+			to = append(to, r)
+		}
+	}
+	return to
 }
 
 func stateOf(ic *v1alpha1.ImageCache) v1alpha1.CacheState {
@@ -99,6 +114,7 @@ func policyOf(spec *v1alpha1.ImageCacheSpec) policy {
 
 func compileList(s *v1alpha1.CacheSpecImages, path *field.Path) (list, field.ErrorList) {
 	l := list{labels: s.NodeSelector}
+	seen := map[imageref.Reference]bool{} // two spellings of one image are one image
 	var errs field.ErrorList
 	for i, image := range s.Images {
 		r, err := imageref.Parse(string(image))
@@ -106,7 +122,7 @@ func compileList(s *v1alpha1.CacheSpecImages, path *field.Path) (list, field.Err
 			errs = append(errs, field.Invalid(path.Child("images").Index(i), string(image), err.Error()))
 			continue
 		}
-		l.refs = append(l.refs, r)
+		l.refs = appendNew(l.refs, seen, r)
 	}
 	affinity, err := compileAffinity(s.NodeAffinity)
 	if err != nil {
@@ -136,30 +152,71 @@ func (c *Cache) Owner() Owner { return c.owner }
 // State gives the effective state: Purged for a cache that is being deleted.
 func (c *Cache) State() v1alpha1.CacheState { return c.state }
 
+// Suspended gives the cache as it is while it is suspended. One that gives its images up
+// stays as it is.
+func (c *Cache) Suspended() *Cache {
+	if c.state != v1alpha1.StateCached {
+		return c
+	}
+	held := *c
+	held.state = v1alpha1.StateSuspended
+	return &held
+}
+
 // References gives the distinct images of all lists, in order of appearance.
 func (c *Cache) References() []imageref.Reference { return c.refs }
 
 // Names says whether any list names an image.
 func (c *Cache) Names(r imageref.Reference) bool { return c.seen[r] }
 
+// Lists gives the distinct images of each list. Callers do not change them.
+func (c *Cache) Lists() [][]imageref.Reference {
+	lists := make([][]imageref.Reference, len(c.lists))
+	for i := range c.lists {
+		lists[i] = c.lists[i].refs
+	}
+	return lists
+}
+
+// Selecting gives the places of the lists that name images for a node.
+func (c *Cache) Selecting(node *corev1.Node) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		if !Eligible(node) {
+			return
+		}
+		for i := range c.lists {
+			if len(c.lists[i].refs) > 0 && c.lists[i].selects(node) && !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// Selects says whether any list names images for a node.
+func (c *Cache) Selects(node *corev1.Node) bool {
+	for range c.Selecting(node) {
+		return true
+	}
+	return false
+}
+
 // On gives the distinct images that the cache's lists name for a node, whatever the
-// cache's state is; empty when no list selects the node.
+// cache's state is; empty when no list selects the node. Callers do not change them: nodes
+// that one list selects, or all lists, share them.
 func (c *Cache) On(node *corev1.Node) []imageref.Reference {
-	if !Eligible(node) {
+	selecting := slices.Collect(c.Selecting(node))
+	switch len(selecting) {
+	case 0:
 		return nil
+	case 1:
+		return c.lists[selecting[0]].refs
+	case len(c.lists):
+		return c.refs
 	}
 	var refs []imageref.Reference
 	seen := map[imageref.Reference]bool{}
-	for i := range c.lists {
-		if !c.lists[i].selects(node) {
-			continue
-		}
-		for _, r := range c.lists[i].refs {
-			if !seen[r] {
-				seen[r] = true
-				refs = append(refs, r)
-			}
-		}
+	for _, i := range selecting {
+		refs = appendNew(refs, seen, c.lists[i].refs...)
 	}
 	return refs
 }

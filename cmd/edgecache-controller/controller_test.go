@@ -60,6 +60,9 @@ limits:
 - namespaces: ["team-*"]
   registries: ["registry.example:5000"]
   maxPriority: 100
+  maxBytes: 20Gi
+- namespaces: [retail]
+  maxBytes: 1073741824
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -70,7 +73,10 @@ limits:
 	if err := settings.Load(settings.Sources{File: file, EnvPrefix: "EDGECACHE_TEST", Flags: flags}, c); err != nil {
 		t.Fatal(err)
 	}
-	want := limits.Limits{{Namespaces: []string{"team-*"}, Registries: []string{"registry.example:5000"}, MaxPriority: new(int32(100))}}
+	want := limits.Limits{
+		{Namespaces: []string{"team-*"}, Registries: []string{"registry.example:5000"}, MaxPriority: new(int32(100)), MaxBytes: "20Gi"},
+		{Namespaces: []string{"retail"}, MaxBytes: "1073741824"},
+	}
 	if diff := cmp.Diff(want, c.Limits); diff != "" || c.RelabelGrace != 2*time.Hour || c.SandboxImage {
 		t.Errorf("grace %s, sandbox image %v, limits (-want +got):\n%s", c.RelabelGrace, c.SandboxImage, diff)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"edgecache.dev/controller/credentials"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/keyloop"
+	"edgecache.dev/controller/limits"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
@@ -59,9 +61,12 @@ type Reconciler struct {
 	Table       *resolution.Table
 	Gates       *rollout.Gates
 	Vault       *credentials.Vault
+	Accounts    *limits.Accounts
 	Clock       clock.PassiveClock
 	// LookUp asks for a key to be looked up.
 	LookUp func(resolution.Key)
+	// Again asks for an ImageCache to be looked after.
+	Again func(wish.Owner)
 	// Touch asks for a node's spec to be worked out again.
 	Touch func(node string)
 	// ReadSecret asks for a Secret to be read for the vault.
@@ -77,15 +82,27 @@ type Reconciler struct {
 }
 
 // Prime takes in every ImageCache before any node's spec is worked out: while a cache is
-// not known to the table its images would look like nobody's.
+// not known to the table its images would look like nobody's, and while the claims of a
+// namespace are not all known too much would seem to fit.
 func (r *Reconciler) Prime() error {
 	all, err := r.Caches.List(labels.Everything())
 	if err != nil {
 		return fmt.Errorf("listing ImageCaches: %w", err)
 	}
+	now := r.Clock.Now()
 	for _, ic := range all {
 		r.View.Put(ic)
-		r.lookUp(ic, r.View.Get(wish.OwnerOf(ic)), r.rounds.of(ic, r.Clock.Now()))
+		view := r.View.Get(wish.OwnerOf(ic))
+		r.lookUp(ic, view, r.rounds.of(ic, now))
+		if err := r.claim(ic, view, r.images(view)); err != nil {
+			return err
+		}
+	}
+	for _, ic := range all {
+		r.decide(wish.OwnerOf(ic))
+		if view := r.View.Get(wish.OwnerOf(ic)); r.gathering(view, r.rounds.of(ic, now), now) == 0 {
+			r.judge(view)
+		}
 	}
 	return nil
 }
@@ -99,6 +116,8 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 		r.Table.Drop(owner)
 		r.Gates.Forget(owner)
 		r.Vault.Want(owner, nil)
+		r.Accounts.Drop(owner)
+		r.decide(owner)
 		r.Metrics.ForgetCache(owner)
 		r.touchOwned(owner)
 		return 0, nil
@@ -116,11 +135,19 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	now := r.Clock.Now()
 	round := r.rounds.of(ic, now)
 	r.lookUp(ic, view, round)
-	f := r.facts(ic, view, round)
+	images := r.images(view)
+	if err := r.claim(ic, view, images); err != nil {
+		return 0, err
+	}
+	r.decide(owner)
+	wait := r.gathering(view, round, now)
+	if wait == 0 {
+		view = r.judge(view)
+	}
+	f := r.facts(ic, view, round, images)
 	targets := f.targets()
 	members := r.tally(f, view, targets)
 	r.Metrics.CacheNodes(owner, f.tally.nodes)
-	wait := r.gathering(view, round, now)
 	if wait == 0 {
 		f.rollout = r.roll(ic, view, members, targets)
 		r.touch(ic, view, round, targets)
@@ -134,7 +161,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 // images that are found together are one write per node. A registry that is slow does not
 // hold back the images of others for long, and removals wait for none.
 func (r *Reconciler) gathering(view *fleet.Cache, round *round, now time.Time) time.Duration {
-	if view.State() != v1alpha1.StateCached || !r.Table.Pending(view.Owner()) {
+	if !view.Resolves() || !r.Table.Pending(view.Owner()) {
 		return 0
 	}
 	return max(0, round.asked.Add(gatherLookUps).Sub(now))
@@ -176,7 +203,7 @@ func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *r
 		Owner: view.Owner(), Namespace: ic.Namespace,
 		Known:   ic.Status.Images,
 		Trusted: ic.Spec.Precheck == v1alpha1.PrecheckOff,
-		Quiet:   view.State() != v1alpha1.StateCached,
+		Quiet:   !view.Resolves(),
 		Images:  view.References(),
 	}
 	interest.Again, interest.Retry = round.again(ic, r.Clock.Now())
@@ -207,14 +234,14 @@ func (r *Reconciler) wantSecrets(ic *v1alpha1.ImageCache) {
 // touch has the specs of all nodes concerned worked out again when the cache or a digest
 // changed. Changes of nodes come by themselves.
 func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, targets rollout.Targets) {
-	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()), targets: targets}
+	now := fingerprint{generation: ic.Generation, state: view.State(), deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()), targets: targets}
 	if round.touched.equal(now) {
 		return
 	}
 	round.touched = now
 	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
 	for _, n := range all {
-		if len(view.On(n)) > 0 {
+		if view.Selects(n) {
 			r.Touch(n.Name)
 		}
 	}
@@ -232,11 +259,11 @@ func (r *Reconciler) touchOwned(owner wish.Owner) {
 }
 
 // facts gathers what the status depends on, but for the nodes.
-func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) *facts {
+func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, images []image) *facts {
 	f := &facts{
 		unsealed: len(ic.Spec.ImagePullSecrets) > 0 && !r.MaySeal(),
 
-		ic: ic, images: r.images(view), refusal: view.Refusal,
+		ic: ic, images: images, refusal: view.Refusal,
 		handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration,
 	}
 	if !r.Table.Pending(view.Owner()) {
@@ -280,7 +307,7 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 		out = append(out, img)
 	}
 	for _, e := range view.Errs {
-		out = append(out, image{name: brief.Text(fmt.Sprint(e.BadValue), imageref.MaxLength), check: &v1alpha1.ImageCheck{
+		out = append(out, image{name: brief.JSON(fmt.Sprint(e.BadValue), imageref.MaxLength), check: &v1alpha1.ImageCheck{
 			Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonInvalidReference, Message: e.Error(),
 		}})
 	}
@@ -290,28 +317,36 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 
 // tally counts the selected nodes, and gives them as a rollout sees them if there is one.
 func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets) []rollout.Node {
-	far := holding(r.Table.Target)
+	far := judge(holding)
 	if view.State() == v1alpha1.StatePurged {
 		far = purged(string(view.Owner()))
 	}
 	now := r.Clock.Now()
+	gate := r.Gates.Of(view.Owner())
+	current := maps.Equal(gate.Targets, targets)
+	lists := f.tally.lists(view.Lists(), r.Table.Target, targets, gate.Targets)
 	var members []rollout.Node
+	var images []*subject
 	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
-	for _, n := range all {
-		images := view.On(n)
+	for i, n := range all {
+		images = images[:0]
+		for list := range view.Selecting(n) {
+			images = appendNew(images, lists[list], i+1)
+		}
 		if len(images) == 0 {
 			continue
 		}
 		m := r.member(n, images, now)
 		f.tally.count(m, far)
 		if view.Rollout {
-			members = append(members, r.rolloutNode(n, &m, far, view.Owner(), targets))
+			members = append(members, rolloutNode(n, &m, far, gate, current))
 		}
 	}
 	return members
 }
 
-func (r *Reconciler) member(n *corev1.Node, images []imageref.Reference, now time.Time) member {
+// member is a node with its images, as far as the stores know it.
+func (r *Reconciler) member(n *corev1.Node, images []*subject, now time.Time) member {
 	fresh, _ := r.Leases.Fresh(n.Name, now)
 	m := member{name: n.Name, images: images, reach: fleet.ReachOf(n, fresh)}
 	if object, err := r.Objects.Get(n.Name); err == nil {

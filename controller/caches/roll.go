@@ -2,14 +2,9 @@ package caches
 
 import (
 	"cmp"
-	"maps"
-
-	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 
-	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
-	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/rollout"
 )
@@ -25,34 +20,34 @@ func (f *facts) targets() rollout.Targets {
 	return targets
 }
 
-// rolloutNode is a selected node as a rollout sees it.
-func (r *Reconciler) rolloutNode(n *corev1.Node, m *member, far judge, owner wish.Owner, targets rollout.Targets) rollout.Node {
+// rolloutNode is a selected node as a rollout sees it. current says that the gate is to the
+// present targets.
+func rolloutNode(n *corev1.Node, m *member, far judge, gate rollout.Gate, current bool) rollout.Node {
 	node := rollout.Node{
 		Name: n.Name, Site: cmp.Or(n.Labels[v1alpha1.LabelSite], n.Labels[corev1.LabelTopologyZone]),
 		Connected: m.reach == fleet.Connected,
 	}
-	letInTo := r.Gates.LetInTo(owner, n.Name)
 	switch {
-	case told(m.object, m.images, targets):
-		node.Progress = m.progress(far, targets)
-	case letInTo != nil && maps.Equal(letInTo, targets):
+	case m.told(func(s *subject) string { return s.next }):
+		node.Progress = m.progress(far)
+	case current && gate.LetIn(n.Name):
 		node.Progress = rollout.Working // its spec is about to be written
 	default:
-		node.Busy = m.busy() || letInTo != nil && !told(m.object, m.images, letInTo)
+		node.Busy = m.busy() || gate.LetIn(n.Name) && !m.told(func(s *subject) string { return s.last })
 	}
 	return node
 }
 
 // busy says whether a node works on what its spec asked for before the targets changed.
 func (m *member) busy() bool {
-	asked := rollout.Targets{}
-	for _, ref := range m.images {
-		if i, found := entryOf(m.object, ref); found {
-			asked[ref] = digest.Digest(m.object.Spec.Images[i].Digest)
+	whole := done
+	for _, s := range m.images {
+		if entry := entryOf(m.object, s.name); entry != nil {
+			o, _ := holding(m.object, &subject{name: s.name, want: entry.Digest})
+			whole = min(whole, o)
 		}
 	}
-	far := holding(func(ref imageref.Reference) digest.Digest { return asked[ref] })
-	return m.progress(far, asked) == rollout.Working
+	return whole == updating
 }
 
 // roll lets the next nodes in, if the cache spreads its changes.

@@ -3,11 +3,9 @@ package caches
 import (
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/rollout"
@@ -47,18 +45,19 @@ func TestRolloutNode(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := &Reconciler{Gates: &rollout.Gates{}}
+			gates := &rollout.Gates{}
 			if tc.letInTo != "" {
-				r.Gates.Let(owner, targets[tc.letInTo], []string{"n1"})
+				gates.Let(owner, targets[tc.letInTo], []string{"n1"})
 			}
 			object := nodeObject(app, tc.reports, 1)
 			if asked := targets[tc.spec]; asked != nil {
 				object.Spec.Images = []v1alpha1.NodeImage{{Name: app.String(), Digest: asked[app].String()}}
 			}
-			m := &member{name: "n1", reach: fleet.Connected, images: []imageref.Reference{app}, object: object}
+			gate := gates.Of(owner)
+			image := &subject{name: app.String(), want: d2.String(), next: d2.String(), last: gate.Targets[app].String()}
+			m := &member{name: "n1", reach: fleet.Connected, images: []*subject{image}, object: object}
 			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
-			far := holding(func(imageref.Reference) digest.Digest { return targets[next][app] })
-			got := r.rolloutNode(node, m, far, owner, targets[next])
+			got := rolloutNode(node, m, holding, gate, tc.letInTo == next)
 			if got.Progress != tc.want || got.Busy != tc.busy {
 				t.Errorf("progress %d, busy %t; want %d, %t", got.Progress, got.Busy, tc.want, tc.busy)
 			}

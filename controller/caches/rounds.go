@@ -34,13 +34,14 @@ type round struct {
 // fingerprint is what the wish of nodes depends on.
 type fingerprint struct {
 	generation int64
+	state      v1alpha1.CacheState // as it counts: Suspended while it is refused
 	deleting   bool
 	secrets    string
 	targets    rollout.Targets
 }
 
 func (f fingerprint) equal(g fingerprint) bool {
-	return f.generation == g.generation && f.deleting == g.deleting && f.secrets == g.secrets && maps.Equal(f.targets, g.targets)
+	return f.generation == g.generation && f.state == g.state && f.deleting == g.deleting && f.secrets == g.secrets && maps.Equal(f.targets, g.targets)
 }
 
 // of gives the round of a cache. A cache seen for the first time continues where its

@@ -1,7 +1,6 @@
 package caches
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -137,28 +136,6 @@ func TestFailuresAreNewestFirstAndBounded(t *testing.T) {
 	}
 }
 
-// TestStatusSize: 1,000 images with the longest names, all refused with long messages, on a
-// fleet that fails: the status stays far below what etcd takes (1.5 MiB), spec included.
-func TestStatusSize(t *testing.T) {
-	t.Parallel()
-	f := factsOf(strings.Repeat("F", 500))
-	f.images = nil
-	for i := range 1000 {
-		f.images = append(f.images, image{
-			name: fmt.Sprintf("r.io/%0250d", i), target: d1,
-			check: &v1alpha1.ImageCheck{Verdict: v1alpha1.VerdictNotPullable, Reason: "Unauthorized", Message: strings.Repeat("é", 300), Time: metav1.Now()},
-		})
-	}
-	b, err := json.Marshal(f.status())
-	if err != nil {
-		t.Fatal(err)
-	}
-	const specBytes = 1000 * (imageref.MaxLength + 4)
-	if total := len(b) + specBytes; total > 1_200_000 {
-		t.Errorf("status of %d bytes and spec of %d", len(b), specBytes)
-	}
-}
-
 func TestUnchangedStatusKeepsTimes(t *testing.T) {
 	t.Parallel()
 	f := factsOf("CP")
@@ -190,16 +167,12 @@ func factsOf(nodes string) *facts {
 			reach = fleet.Unreachable
 		}
 		object := nodeObject(ref, strings.ToUpper(string(letter)), n)
-		f.tally.count(member{name: fmt.Sprintf("node-%d", n), reach: reach, images: []imageref.Reference{ref}, object: object}, letterJudge)
+		f.tally.count(member{name: fmt.Sprintf("node-%d", n), reach: reach, images: []*subject{f.tally.subject(ref, d1, d1, "")}, object: object}, holding)
 		reach = fleet.Connected
 		n++
 	}
 	return f
 }
-
-// letterJudge judges by what the node reports: in the tests of Purged a cached image
-// stands for one that is gone.
-var letterJudge = holding(func(imageref.Reference) digest.Digest { return d1 })
 
 func nodeObject(ref imageref.Reference, letter string, n int) *v1alpha1.NodeImageCache {
 	st := v1alpha1.NodeImageStatus{Name: ref.String(), Digest: d1.String(), Since: new(metav1.NewTime(time.Unix(int64(n), 0)))}
@@ -218,45 +191,47 @@ func nodeObject(ref imageref.Reference, letter string, n int) *v1alpha1.NodeImag
 
 func TestPurgedJudge(t *testing.T) {
 	t.Parallel()
-	ref := mustParse("r.io/app:v1")
+	image := &subject{name: "r.io/app:v1"}
 	far := purged("ns/a")
 	tests := map[string]struct {
 		spec v1alpha1.NodeImageCacheSpec
 		want outcome
 	}{
 		"gone":                       {v1alpha1.NodeImageCacheSpec{}, done},
-		"still wished on its behalf": {v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{{Name: ref.String(), Owners: []string{"ns/a"}}}}, updating},
-		"being removed":              {v1alpha1.NodeImageCacheSpec{Remove: []v1alpha1.RemoveImage{{Name: ref.String()}}}, updating},
-		"wished by another cache":    {v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{{Name: ref.String(), Owners: []string{"ns/b"}}}}, done},
+		"still wished on its behalf": {v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{{Name: image.name, Owners: []string{"ns/a"}}}}, updating},
+		"being removed":              {v1alpha1.NodeImageCacheSpec{Remove: []v1alpha1.RemoveImage{{Name: image.name}}}, updating},
+		"wished by another cache":    {v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{{Name: image.name, Owners: []string{"ns/b"}}}}, done},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got, _ := far(&v1alpha1.NodeImageCache{Spec: tc.spec}, ref); got != tc.want {
+			if got, _ := far(&v1alpha1.NodeImageCache{Spec: tc.spec}, image); got != tc.want {
 				t.Errorf("outcome %d, want %d", got, tc.want)
 			}
 		})
 	}
-	if got, _ := far(nil, ref); got != done {
+	if got, _ := far(nil, image); got != done {
 		t.Errorf("a node without object: %d, want done", got)
 	}
 }
 
 func TestCrowdedOut(t *testing.T) {
 	t.Parallel()
-	far := holding(func(imageref.Reference) digest.Digest { return d1 })
+	far := func(object *v1alpha1.NodeImageCache, name string) (outcome, *v1alpha1.NodeImageStatus) {
+		return holding(object, &subject{name: name, want: d1.String()})
+	}
 	object := &v1alpha1.NodeImageCache{}
 	for i := range nodes.MaxImages {
 		object.Spec.Images = append(object.Spec.Images, v1alpha1.NodeImage{Name: fmt.Sprintf("r.io/app:v%04d", i)})
 	}
-	if o, why := far(object, mustParse("r.io/other:v1")); o != failed || why.Reason != v1alpha1.ReasonNodeLimit || !strings.Contains(why.Message, "priority") {
+	if o, why := far(object, "r.io/other:v1"); o != failed || why.Reason != v1alpha1.ReasonNodeLimit || !strings.Contains(why.Message, "priority") {
 		t.Errorf("an image without place: %d, %+v", o, why)
 	}
-	if o, _ := far(object, mustParse("r.io/app:v0007")); o != updating {
+	if o, _ := far(object, "r.io/app:v0007"); o != updating {
 		t.Errorf("an image with a place: %d, want updating", o)
 	}
 	object.Spec.Images = object.Spec.Images[1:]
-	if o, _ := far(object, mustParse("r.io/other:v1")); o != updating {
+	if o, _ := far(object, "r.io/other:v1"); o != updating {
 		t.Errorf("an image that will have a place: %d, want updating", o)
 	}
 }

@@ -3,6 +3,7 @@ package caches
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,11 +19,22 @@ import (
 // maxFailures is how many failures a status lists; failureCount has the true number.
 const maxFailures = 20
 
+// subject is an image as it is judged on every node: what is the same on all of them is
+// worked out once.
+type subject struct {
+	name   string
+	want   string // the digest frozen for the fleet, "" while there is none
+	next   string // the digest that the cache's own rollout brings, "" while there is none
+	last   string // the digest that its rollout let nodes in to last, "" for none
+	counts v1alpha1.NodeCounts
+	taken  int // by which node last
+}
+
 // member is one selected node.
 type member struct {
 	name   string
 	reach  fleet.Reach
-	images []imageref.Reference
+	images []*subject
 	object *v1alpha1.NodeImageCache // nil while the node has none
 }
 
@@ -39,24 +51,24 @@ const (
 // tally sums up the selected nodes.
 type tally struct {
 	nodes        v1alpha1.NodeCounts
-	images       map[imageref.Reference]*v1alpha1.NodeCounts
-	held         int32 // nodes last known to hold everything, reachable or not
-	failures     []v1alpha1.ImageFailure
+	subjects     map[imageref.Reference]*subject
+	held         int32                   // nodes last known to hold everything, reachable or not
+	failures     []v1alpha1.ImageFailure // the newest, newest first, so that equal tallies give equal statuses
 	failureCount int32
 }
 
 // judge decides how far an image is on a node.
-type judge func(object *v1alpha1.NodeImageCache, ref imageref.Reference) (outcome, *v1alpha1.NodeImageStatus)
+type judge func(object *v1alpha1.NodeImageCache, s *subject) (outcome, *v1alpha1.NodeImageStatus)
 
 // count takes one node into the tally.
 func (t *tally) count(m member, judge judge) {
 	whole := done
-	for _, ref := range m.images {
-		o, status := judge(m.object, ref)
+	for _, s := range m.images {
+		o, status := judge(m.object, s)
 		whole = min(whole, o)
-		addNode(t.image(ref), m.reach, o)
+		addNode(&s.counts, m.reach, o)
 		if o == failed && m.reach == fleet.Connected {
-			t.fail(m.name, ref, status)
+			t.fail(m.name, s, status)
 		}
 	}
 	addNode(&t.nodes, m.reach, whole)
@@ -65,16 +77,40 @@ func (t *tally) count(m member, judge judge) {
 	}
 }
 
-func (t *tally) image(ref imageref.Reference) *v1alpha1.NodeCounts {
-	if t.images == nil {
-		t.images = map[imageref.Reference]*v1alpha1.NodeCounts{}
+// lists prepares the images of each list of a cache. Lists that name the same image share
+// its subject.
+func (t *tally) lists(refs [][]imageref.Reference, want func(imageref.Reference) digest.Digest, next, last rollout.Targets) [][]*subject {
+	lists := make([][]*subject, len(refs))
+	for i := range refs {
+		lists[i] = make([]*subject, 0, len(refs[i]))
+		for _, ref := range refs[i] {
+			lists[i] = append(lists[i], t.subject(ref, want(ref), next[ref], last[ref]))
+		}
 	}
-	c, ok := t.images[ref]
+	return lists
+}
+
+func (t *tally) subject(ref imageref.Reference, want, next, last digest.Digest) *subject {
+	if t.subjects == nil {
+		t.subjects = map[imageref.Reference]*subject{}
+	}
+	s, ok := t.subjects[ref]
 	if !ok {
-		c = &v1alpha1.NodeCounts{}
-		t.images[ref] = c
+		s = &subject{name: ref.String(), want: want.String(), next: next.String(), last: last.String()}
+		t.subjects[ref] = s
 	}
-	return c
+	return s
+}
+
+// appendNew adds the images of a list that a node, numbered from 1, does not have yet.
+func appendNew(to, list []*subject, node int) []*subject {
+	for _, s := range list {
+		if s.taken != node {
+			s.taken = node
+			to = append(to, s)
+		}
+	}
+	return to
 }
 
 func addNode(c *v1alpha1.NodeCounts, reach fleet.Reach, o outcome) {
@@ -93,36 +129,37 @@ func addNode(c *v1alpha1.NodeCounts, reach fleet.Reach, o outcome) {
 	}
 }
 
-func (t *tally) fail(node string, ref imageref.Reference, status *v1alpha1.NodeImageStatus) {
+// fail takes in a failure. Most are older than the newest 20, and cost nothing more.
+func (t *tally) fail(node string, s *subject, status *v1alpha1.NodeImageStatus) {
 	t.failureCount++
-	f := v1alpha1.ImageFailure{Image: ref.String(), Node: node, Reason: status.Reason, Message: brief.Text(status.Message, maxMessage)}
+	f := v1alpha1.ImageFailure{Image: s.name, Node: node, Reason: status.Reason}
 	if status.Since != nil {
 		f.Since = *status.Since
 	}
-	t.failures = append(t.failures, f)
-	if len(t.failures) >= 2*maxFailures {
-		t.failures = newest(t.failures)
+	if n := len(t.failures); n == maxFailures && newestFirst(t.failures[n-1], f) <= 0 {
+		return
 	}
+	f.Message = brief.JSON(status.Message, maxMessage)
+	at, _ := slices.BinarySearchFunc(t.failures, f, newestFirst)
+	t.failures = slices.Insert(t.failures, at, f)
+	t.failures = t.failures[:min(len(t.failures), maxFailures)]
 }
 
-// newest keeps the newest failures, sorted, so that equal tallies give equal statuses.
-func newest(failures []v1alpha1.ImageFailure) []v1alpha1.ImageFailure {
-	slices.SortFunc(failures, func(a, b v1alpha1.ImageFailure) int {
-		return cmp.Or(compareTimes(b.Since, a.Since), cmp.Compare(a.Node, b.Node), cmp.Compare(a.Image, b.Image))
-	})
-	return failures[:min(len(failures), maxFailures)]
+// newestFirst orders failures: by time, then by node and image.
+func newestFirst(a, b v1alpha1.ImageFailure) int {
+	return cmp.Or(compareTimes(b.Since, a.Since), strings.Compare(a.Node, b.Node), strings.Compare(a.Image, b.Image))
 }
 
 func compareTimes(a, b metav1.Time) int { return a.Compare(b.Time) }
 
-// told says whether a node's spec asks for the images at their targets.
-func told(object *v1alpha1.NodeImageCache, images []imageref.Reference, targets rollout.Targets) bool {
-	for _, ref := range images {
-		want, ok := targets[ref]
-		if !ok {
+// told says whether the node's spec asks for its images at their targets.
+func (m *member) told(target func(*subject) string) bool {
+	for _, s := range m.images {
+		want := target(s)
+		if want == "" {
 			continue // nobody can be told yet
 		}
-		if i, found := entryOf(object, ref); !found || object.Spec.Images[i].Digest != want.String() {
+		if entry := entryOf(m.object, s.name); entry == nil || entry.Digest != want {
 			return false
 		}
 	}
@@ -130,67 +167,63 @@ func told(object *v1alpha1.NodeImageCache, images []imageref.Reference, targets 
 }
 
 // progress says how far a node that was let in is with the images that have targets.
-func (m *member) progress(far judge, targets rollout.Targets) rollout.Progress {
+func (m *member) progress(far judge) rollout.Progress {
 	whole := done
-	for _, ref := range m.images {
-		if _, ok := targets[ref]; ok {
-			o, _ := far(m.object, ref)
+	for _, s := range m.images {
+		if s.next != "" {
+			o, _ := far(m.object, s)
 			whole = min(whole, o)
 		}
 	}
 	return map[outcome]rollout.Progress{failed: rollout.Failed, updating: rollout.Working, done: rollout.Done}[whole]
 }
 
-// entryOf finds an image in a node's spec, which is sorted by name.
-func entryOf(object *v1alpha1.NodeImageCache, ref imageref.Reference) (int, bool) {
+// entryOf finds an image in a node's spec, which is sorted by name; nil when it is not there.
+func entryOf(object *v1alpha1.NodeImageCache, name string) *v1alpha1.NodeImage {
 	if object == nil {
-		return 0, false
+		return nil
 	}
-	return slices.BinarySearchFunc(object.Spec.Images, ref.String(), func(i v1alpha1.NodeImage, n string) int { return cmp.Compare(i.Name, n) })
+	images := object.Spec.Images
+	i, found := slices.BinarySearchFunc(images, name, func(i v1alpha1.NodeImage, n string) int { return strings.Compare(i.Name, n) })
+	if !found {
+		return nil
+	}
+	return &images[i]
 }
 
 // holding judges whether nodes hold the images at their target digests.
-func holding(target func(imageref.Reference) digest.Digest) judge {
-	return func(object *v1alpha1.NodeImageCache, ref imageref.Reference) (outcome, *v1alpha1.NodeImageStatus) {
-		want := target(ref)
-		status := statusOf(object, ref)
-		switch {
-		case want != "" && crowdedOut(object, ref):
-			return failed, &v1alpha1.NodeImageStatus{Reason: v1alpha1.ReasonNodeLimit, Message: nodeLimit, Since: &object.CreationTimestamp}
-		case want == "" || status == nil || status.Digest != want.String():
-			return updating, status
-		case status.Phase == v1alpha1.PhaseCached:
-			return done, status
-		case status.Phase == v1alpha1.PhaseFailed:
-			return failed, status
-		}
+func holding(object *v1alpha1.NodeImageCache, s *subject) (outcome, *v1alpha1.NodeImageStatus) {
+	status := statusOf(object, s.name)
+	switch {
+	case s.want != "" && crowdedOut(object, s.name):
+		return failed, &v1alpha1.NodeImageStatus{Reason: v1alpha1.ReasonNodeLimit, Message: nodeLimit, Since: &object.CreationTimestamp}
+	case s.want == "" || status == nil || status.Digest != s.want:
 		return updating, status
+	case status.Phase == v1alpha1.PhaseCached:
+		return done, status
+	case status.Phase == v1alpha1.PhaseFailed:
+		return failed, status
 	}
+	return updating, status
 }
 
 const nodeLimit = "the node is asked for more than 1000 images: raise this cache's spec.priority, or ask for fewer"
 
 // crowdedOut says whether a node's spec is full without the image.
-func crowdedOut(object *v1alpha1.NodeImageCache, ref imageref.Reference) bool {
-	if object == nil || len(object.Spec.Images) < nodes.MaxImages {
-		return false
-	}
-	_, found := entryOf(object, ref)
-	return !found
+func crowdedOut(object *v1alpha1.NodeImageCache, name string) bool {
+	return object != nil && len(object.Spec.Images) >= nodes.MaxImages && entryOf(object, name) == nil
 }
 
 // purged judges whether nodes gave the images up. An image that another cache wants on
 // the node stays, and is no longer this cache's business.
 func purged(owner string) judge {
-	return func(object *v1alpha1.NodeImageCache, ref imageref.Reference) (outcome, *v1alpha1.NodeImageStatus) {
+	return func(object *v1alpha1.NodeImageCache, s *subject) (outcome, *v1alpha1.NodeImageStatus) {
 		if object == nil {
 			return done, nil
 		}
-		name := ref.String()
-		wantedHere := slices.ContainsFunc(object.Spec.Images, func(i v1alpha1.NodeImage) bool {
-			return i.Name == name && slices.Contains(i.Owners, owner)
-		})
-		leaving := slices.ContainsFunc(object.Spec.Remove, func(r v1alpha1.RemoveImage) bool { return r.Name == name })
+		entry := entryOf(object, s.name)
+		wantedHere := entry != nil && slices.Contains(entry.Owners, owner)
+		leaving := slices.ContainsFunc(object.Spec.Remove, func(r v1alpha1.RemoveImage) bool { return r.Name == s.name })
 		if wantedHere || leaving {
 			return updating, nil
 		}
@@ -199,13 +232,12 @@ func purged(owner string) judge {
 }
 
 // statusOf finds an image in a node's status, which agents sort by name.
-func statusOf(object *v1alpha1.NodeImageCache, ref imageref.Reference) *v1alpha1.NodeImageStatus {
+func statusOf(object *v1alpha1.NodeImageCache, name string) *v1alpha1.NodeImageStatus {
 	if object == nil {
 		return nil
 	}
 	images := object.Status.Images
-	name := ref.String()
-	i, ok := slices.BinarySearchFunc(images, name, func(s v1alpha1.NodeImageStatus, n string) int { return cmp.Compare(s.Name, n) })
+	i, ok := slices.BinarySearchFunc(images, name, func(s v1alpha1.NodeImageStatus, n string) int { return strings.Compare(s.Name, n) })
 	for ; ok && i < len(images) && images[i].Name == name; i++ {
 		if images[i].Phase != v1alpha1.PhaseRemoving {
 			return &images[i]

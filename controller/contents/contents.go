@@ -81,6 +81,10 @@ func lacks(have *v1alpha1.ImageContent, repositories []string) bool {
 // Size gives the bytes that a node of a platform downloads for a digest: the largest of
 // all platforms where the node's is not known or not there, 0 when nothing is recorded.
 func (k *Keeper) Size(d digest.Digest, platform string) int64 {
+	p, err := platforms.Parse(platform)
+	if err != nil {
+		return k.MaxSize(d)
+	}
 	have, err := k.Lister.Get(v1alpha1.ContentName(d))
 	if err != nil {
 		return 0
@@ -89,12 +93,23 @@ func (k *Keeper) Size(d digest.Digest, platform string) int64 {
 	if err != nil {
 		return 0
 	}
-	if p, err := platforms.Parse(platform); err == nil {
-		if size, ok := img.SizeFor(p); ok {
-			return size
-		}
+	if size, ok := img.SizeFor(p); ok {
+		return size
 	}
 	return img.MaxSize()
+}
+
+// MaxSize gives the bytes of a digest's largest platform, 0 when nothing is recorded.
+func (k *Keeper) MaxSize(d digest.Digest) int64 {
+	have, err := k.Lister.Get(v1alpha1.ContentName(d))
+	if err != nil {
+		return 0
+	}
+	var most int64
+	for i := range have.Platforms {
+		most = max(most, have.Platforms[i].Size)
+	}
+	return most
 }
 
 // Sweep marks objects that nothing names, unmarks those that are named again, and deletes

@@ -177,6 +177,42 @@ func TestWhatIsRefusedCountsAsSuspended(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotWeighedCountsAsSuspended(t *testing.T) {
+	t.Parallel()
+	v := NewView(limits.Limits{{Namespaces: []string{"ns"}, MaxBytes: "1Gi", MaxPriority: new(int32(0))}})
+	ic := imageCache("a", "app:v1")
+	v.Put(ic)
+	before := v.Get("ns/a")
+	if before.State() != v1alpha1.StateSuspended || before.Refusal != (Refusal{}) || !before.Resolves() {
+		t.Errorf("state %s, refusal %v, looked up %v, want Suspended, none, true", before.State(), before.Refusal, before.Resolves())
+	}
+	fits := v.Judge(before, Refusal{})
+	if fits.State() != v1alpha1.StateCached || v.Get("ns/a") != fits || v.All()[0].State() != v1alpha1.StateCached || v.Judge(fits, Refusal{}) != fits {
+		t.Errorf("state %s of what fits, or the view does not show it", fits.State())
+	}
+	heavy := v.Judge(fits, Refusal{v1alpha1.ReasonNotAllowed, "too much"})
+	if heavy.State() != v1alpha1.StateSuspended || heavy.Refusal.Message != "too much" || !heavy.Resolves() {
+		t.Errorf("state %s, refusal %v of what does not fit", heavy.State(), heavy.Refusal)
+	}
+	edited := imageCache("a", "app:v2")
+	edited.Generation = 2
+	v.Put(edited)
+	if v.Judge(heavy, Refusal{}); v.Get("ns/a").State() != v1alpha1.StateSuspended {
+		t.Error("an edit is served that was not weighed")
+	}
+	barred := imageCache("a", "app:v2")
+	barred.Generation, barred.Spec.Priority = 3, 1
+	v.Put(barred)
+	if got := v.Judge(v.Get("ns/a"), Refusal{}); got.State() != v1alpha1.StateSuspended || got.Refusal.Reason == "" || got.Resolves() {
+		t.Errorf("state %s, refusal %v, looked up %v of what its spec bars", got.State(), got.Refusal, got.Resolves())
+	}
+	barred.DeletionTimestamp = new(metav1.Now())
+	v.Put(barred)
+	if got := v.Get("ns/a").State(); got != v1alpha1.StatePurged {
+		t.Errorf("state %s of what is being deleted", got)
+	}
+}
+
 func TestStrayed(t *testing.T) {
 	t.Parallel()
 	lisbon := func(ic *v1alpha1.ImageCache) *v1alpha1.ImageCache {

@@ -32,9 +32,13 @@ type Cache struct {
 	// refused cache counts as Suspended: acting on a part of its spec would do what was not
 	// asked for, and what nodes have is not taken from them.
 	Refusal Refusal
+	// Barred says that the cache is refused for what its spec says, whatever its images weigh.
+	Barred bool
 	// Rollout says that nodes are let in to a change one by one.
 	Rollout bool
 
+	asked      *wish.Cache // as the spec has it
+	weighed    bool        // whether the images' bytes fit is known, or does not matter
 	uid        string
 	generation int64
 	deleting   bool
@@ -47,6 +51,8 @@ type Refusal struct{ Reason, Message string }
 // Limits say which rule of the controller's settings an ImageCache breaks, "" for none.
 type Limits interface {
 	Refusal(ic *v1alpha1.ImageCache) string
+	// Weighs says whether there is a limit to what the images of a namespace weigh.
+	Weighs(namespace string) bool
 }
 
 // NewView makes an empty view.
@@ -65,21 +71,50 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 	}
 	deleting := ic.DeletionTimestamp != nil
 	refusal := v.refuse(ic)
-	if refusal.Reason != "" && ic.Spec.State != v1alpha1.StatePurged {
-		ic = ic.DeepCopy()
-		ic.Spec.State = v1alpha1.StateSuspended
-	}
 	compiled, errs := wish.Compile(ic)
-	v.caches[owner] = &Cache{
-		Cache: compiled, Errs: errs, Refusal: refusal, Rollout: ic.Spec.Rollout != nil,
+	c := &Cache{
+		asked: compiled, Errs: errs, Rollout: ic.Spec.Rollout != nil,
+		Barred: refusal.Reason != "", weighed: !v.limits.Weighs(ic.Namespace),
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
 	}
+	c.refuse(refusal)
 	if last != nil && last.uid == string(ic.UID) {
-		v.caches[owner].before = last.Cache
+		c.before = last.Cache
 	}
+	v.caches[owner] = c
 	v.list = nil
 }
+
+// Judge notes whether the bytes of a cache's images fit: refusal is zero when they do. Until
+// then a cache of a namespace whose bytes are limited counts as Suspended. It gives the
+// cache as it now is. What changed in the view meanwhile is left as it is.
+func (v *View) Judge(c *Cache, refusal Refusal) *Cache {
+	if c.Barred || c.weighed && c.Refusal == refusal {
+		return c
+	}
+	judged := *c
+	judged.weighed = true
+	judged.refuse(refusal)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.caches[c.Owner()] == c {
+		v.caches[c.Owner()] = &judged
+		v.list = nil
+	}
+	return &judged
+}
+
+func (c *Cache) refuse(refusal Refusal) {
+	c.Refusal, c.Cache = refusal, c.asked
+	if refusal.Reason != "" || !c.weighed {
+		c.Cache = c.asked.Suspended()
+	}
+}
+
+// Resolves says whether the cache's images are looked up. Those of one that is refused for
+// its bytes are: it must be known when they fit.
+func (c *Cache) Resolves() bool { return !c.Barred && c.asked.State() == v1alpha1.StateCached }
 
 // Shows says whether the ImageCache stands as it is in the view. It does not while an event
 // is on its way.

@@ -49,18 +49,25 @@ func TestRefusal(t *testing.T) {
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	for want, l := range map[string]Limit{
-		"limits[0].namespaces: Required":                                         {},
-		`limits[0].namespaces[0]: Invalid value: "["`:                            {Namespaces: []string{"["}},
-		`limits[0].registries[0]: Invalid value: "https://r.example"`:            {Namespaces: []string{"*"}, Registries: []string{"https://r.example"}},
-		"limits[0].maxPriority: Invalid value: 1001: must be from -1000 to 1000": {Namespaces: []string{"*"}, MaxPriority: new(int32(1001))},
+		"limits[0].namespaces: Required":                                             {},
+		`limits[0].namespaces[0]: Invalid value: "["`:                                {Namespaces: []string{"["}},
+		`limits[0].registries[0]: Invalid value: "https://r.example"`:                {Namespaces: []string{"*"}, Registries: []string{"https://r.example"}},
+		"limits[0].maxPriority: Invalid value: 1001: must be from -1000 to 1000":     {Namespaces: []string{"*"}, MaxPriority: new(int32(1001))},
+		`limits[0].maxBytes: Invalid value: "20GB": must be a whole number of bytes`: {Namespaces: []string{"*"}, MaxBytes: "20GB"},
+		`limits[0].maxBytes: Invalid value: "-1Gi"`:                                  {Namespaces: []string{"*"}, MaxBytes: "-1Gi"},
+		`limits[0].maxBytes: Invalid value: "0"`:                                     {Namespaces: []string{"*"}, MaxBytes: "0"},
+		`limits[0].maxBytes: Invalid value: "500m": must be a whole number of bytes`: {Namespaces: []string{"*"}, MaxBytes: "500m"},
 	} {
 		err := Limits{l}.Validate().ToAggregate()
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v, want %q", l, err, want)
 		}
 	}
-	if errs := (Limits{{Namespaces: []string{"*"}}}).Validate(); len(errs) > 0 {
-		t.Error(errs)
+	for most, want := range map[string]int64{"": 0, "20Gi": 20 << 30, "1.5Gi": 3 << 29, "500M": 500_000_000, "1073741824": 1 << 30, "8e3": 8000} {
+		l := Limits{{Namespaces: []string{"*"}, MaxBytes: most}}
+		if n, err := l[0].bytes(); n != want || err != nil || len(l.Validate()) > 0 {
+			t.Errorf("maxBytes %q: %d, %v, %v, want %d", most, n, err, l.Validate(), want)
+		}
 	}
 	if errs := make(Limits, maxLimits+1).Validate(); len(errs) != 1 {
 		t.Errorf("%d errors for too many limits, want one", len(errs))

@@ -19,28 +19,32 @@ type Gates struct {
 	View *fleet.View
 
 	mu sync.RWMutex
-	m  map[wish.Owner]gate // guarded by mu
+	m  map[wish.Owner]Gate // guarded by mu
 }
 
-// gate is one ImageCache's. It is never changed in place.
-type gate struct {
-	targets Targets
+// Gate is one ImageCache's. It is never changed in place.
+type Gate struct {
+	// Targets are what nodes were let in to last.
+	Targets Targets
 	nodes   map[string]bool
 }
+
+// LetIn says whether a node was let in to the gate's targets.
+func (g Gate) LetIn(node string) bool { return g.nodes[node] }
 
 // Let lets nodes in to targets. Those let in to other targets before are not any more.
 func (g *Gates) Let(owner wish.Owner, targets Targets, nodes []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := gate{targets: targets, nodes: map[string]bool{}}
-	if before := g.m[owner]; maps.Equal(before.targets, targets) {
+	now := Gate{Targets: targets, nodes: map[string]bool{}}
+	if before := g.m[owner]; maps.Equal(before.Targets, targets) {
 		maps.Copy(now.nodes, before.nodes)
 	}
 	for _, n := range nodes {
 		now.nodes[n] = true
 	}
 	if g.m == nil {
-		g.m = map[wish.Owner]gate{}
+		g.m = map[wish.Owner]Gate{}
 	}
 	g.m[owner] = now
 }
@@ -52,15 +56,11 @@ func (g *Gates) Forget(owner wish.Owner) {
 	delete(g.m, owner)
 }
 
-// LetInTo gives the targets that a node was let in to last, nil if it was not.
-func (g *Gates) LetInTo(owner wish.Owner, node string) Targets {
+// Of gives an ImageCache's gate as it stands; its zero value while nobody was let in.
+func (g *Gates) Of(owner wish.Owner) Gate {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	at := g.m[owner]
-	if !at.nodes[node] {
-		return nil
-	}
-	return at.targets
+	return g.m[owner]
 }
 
 // Holds says whether an owner does not yet let a node in to a digest.
@@ -68,8 +68,6 @@ func (g *Gates) Holds(owner wish.Owner, node string, ref imageref.Reference, tar
 	if c := g.View.Get(owner); c == nil || !c.Rollout {
 		return false
 	}
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	at := g.m[owner]
-	return !at.nodes[node] || at.targets[ref] != target
+	at := g.Of(owner)
+	return !at.LetIn(node) || at.Targets[ref] != target
 }

@@ -144,10 +144,10 @@ func TestGates(t *testing.T) {
 	}
 	g.Let("ns/a", Targets{app: d1}, []string{"n1"})
 	g.Let("ns/a", Targets{app: d1}, []string{"n2"})
-	if g.Holds("ns/a", "n1", app, d1) || g.Holds("ns/a", "n2", app, d1) || !g.Holds("ns/a", "n3", app, d1) || g.LetInTo("ns/a", "n1")[app] != d1 {
+	if g.Holds("ns/a", "n1", app, d1) || g.Holds("ns/a", "n2", app, d1) || !g.Holds("ns/a", "n3", app, d1) || g.Of("ns/a").Targets[app] != d1 {
 		t.Error("n1 and n2 are let in, n3 is not")
 	}
-	if !g.Holds("ns/a", "n1", app, d2) || g.LetInTo("ns/a", "n3") != nil {
+	if !g.Holds("ns/a", "n1", app, d2) || g.Of("ns/a").LetIn("n3") {
 		t.Error("let in to one digest is let in to the next")
 	}
 	g.Let("ns/a", Targets{app: d2}, []string{"n3"})

@@ -140,6 +140,43 @@ func TestSizes(t *testing.T) {
 	}
 }
 
+// TestAThousandFailures: what is offered of a node on which 1,000 images with the longest
+// names fail with messages of 4 KB leaves the object below 1 MiB, beside the largest spec,
+// whatever the messages are.
+func TestAThousandFailures(t *testing.T) {
+	t.Parallel()
+	for title, part := range map[string]string{
+		"words": "connection refused; ", "HTML": "<html>&", "controls": "\x01", "no ASCII": "é€😀", "no UTF-8": "\xff", "quotes": `"\`,
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			message := strings.Repeat(part, 4096/len(part)+1)
+			state := State{Ledger: map[string]store.Entry{}, Inventory: runtime.Inventory{}, Trouble: message, Node: Node{
+				Disk: &v1alpha1.DiskStatus{Capacity: 1 << 50, Available: 1 << 40, Reserve: 1 << 40}, BootID: strings.Repeat("b", 64),
+			}}
+			for i := range 1000 {
+				img := plan.Image{Ref: ref(fmt.Sprintf("r.io/%0*d:v1", imageref.MaxLength-len("r.io/:v1"), i)), Digest: digestOf("a")}
+				state.Steps.Missing = append(state.Steps.Missing, img)
+				state.Inventory[img.Ref] = runtime.Held{Digest: digestOf("b"), Complete: true}
+				state.Ledger[img.Ref.String()] = store.Entry{Failure: &store.Failure{
+					Digest: img.Digest.String(), Reason: "InsufficientDisk", Message: message, Attempts: 1000, Since: began.Time,
+				}}
+			}
+			status := Build(state, nil)
+			r := NewReporter(nil)
+			r.Offer("uid", &status)
+			offered := r.newest().status
+			t.Logf("%d bytes, messages of %d", size(offered), len(offered.Images[0].Message))
+			if got := size(offered) + specShare; got > 1<<20 {
+				t.Errorf("%d bytes with the largest spec, at most 1 MiB", got)
+			}
+			if n := len(offered.Images); n != 1000 || offered.Images[999].Reason != "InsufficientDisk" || offered.Summary.Failed != 1000 {
+				t.Errorf("%d images, %d failed, the last for %q", n, offered.Summary.Failed, offered.Images[n-1].Reason)
+			}
+		})
+	}
+}
+
 func TestMessagesGiveWayFirst(t *testing.T) {
 	t.Parallel()
 	s := statusOf(700, 200, func(s *v1alpha1.NodeImageStatus) {
@@ -373,10 +410,12 @@ func ref(s string) imageref.Reference {
 	return r
 }
 
+// specShare is the spec's share of the object, in bytes; see controller/nodes.
+const specShare = 440 << 10
+
 // TestSpecAndStatusFitTogether: the two halves of the object's budget leave it below 1 MiB.
 func TestSpecAndStatusFitTogether(t *testing.T) {
 	t.Parallel()
-	const specShare = 440 << 10 // controller/nodes
 	meta, err := json.Marshal(metav1.ObjectMeta{Name: strings.Repeat("n", 253), Namespace: v1alpha1.SystemNamespace, UID: types.UID(strings.Repeat("u", 36))})
 	if err != nil {
 		t.Fatal(err)

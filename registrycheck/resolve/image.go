@@ -3,7 +3,6 @@ package resolve
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
@@ -154,7 +153,7 @@ func (i Image) Content() *v1alpha1.ImageContent {
 // for without a registry. Reference, MediaType and Host are not kept there and stay
 // empty.
 func FromContent(c *v1alpha1.ImageContent) (Image, error) {
-	d := digest.Digest(strings.Replace(c.Name, "-", ":", 1))
+	d := v1alpha1.ContentDigest(c.Name)
 	if err := imageref.CheckDigest(d); err != nil {
 		return Image{}, fmt.Errorf("reading ImageContent %q: its name: %w", c.Name, err)
 	}

@@ -38,22 +38,23 @@ func testWorstCases(t *testing.T, lab *cluster.Cluster) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 1000 {
-			ic.Status.Images = append(ic.Status.Images, v1alpha1.ImageStatus{Name: name(i), Digest: digest, Check: &v1alpha1.ImageCheck{
-				Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonUnauthorized, Message: strings.Repeat("m", 131), Time: metav1.Now(),
-			}})
+		worstStatus(&ic.Status, name, digest)
+		if n := len(asJSON(ic.Status)); n < 700_000 || n > 768<<10 {
+			t.Errorf("status of %d bytes, want nearly 768 KiB", n)
 		}
-		for range 20 {
-			ic.Status.Failures = append(ic.Status.Failures, v1alpha1.ImageFailure{
-				Image: name(0), Node: strings.Repeat("n", 253), Reason: v1alpha1.ReasonInsufficientDisk, Message: strings.Repeat("m", 512), Since: metav1.Now(),
-			})
-		}
-		meta.SetStatusCondition(&ic.Status.Conditions, metav1.Condition{Type: "Ready", Status: "False", Reason: "ImagesFailing", Message: strings.Repeat("m", 1024)})
 		ic, err = client.ImageCaches("default").UpdateStatus(t.Context(), ic, metav1.UpdateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%d bytes", len(asJSON(ic)))
+		ic.ManagedFields = nil
+		if n := len(asJSON(ic)); n > 1100<<10 {
+			t.Errorf("%d bytes, at most 1,100 KiB", n)
+		} else {
+			t.Logf("%d bytes", n)
+		}
+		if got := ic.Status; len(got.Images) != 1000 || len(got.Failures) != 20 || got.Images[999].Check.Message != htmlOf(131) {
+			t.Error("what was stored is not what was written")
+		}
 	})
 
 	t.Run("NodeImageCache with 1,000 failing images", func(t *testing.T) {
@@ -103,3 +104,29 @@ func testWorstCases(t *testing.T, lab *cluster.Cluster) {
 		t.Logf("%d bytes", len(asJSON(content)))
 	})
 }
+
+// worstStatus is the largest status that the controller writes: what is free text is HTML,
+// of which each character takes six bytes, in the lengths that controller/caches cuts to.
+func worstStatus(s *v1alpha1.ImageCacheStatus, name func(int) string, digest string) {
+	counts := v1alpha1.NodeCounts{Selected: 1e9, Ready: 1e9, Updating: 1e9, Failed: 1e9, Unreachable: 1e9, NoAgent: 1e9}
+	s.Nodes, s.FailureCount = counts, 1e9
+	for i := range 1000 {
+		s.Images = append(s.Images, v1alpha1.ImageStatus{Name: name(i), Digest: digest, Nodes: counts, Check: &v1alpha1.ImageCheck{
+			Verdict: v1alpha1.VerdictInconclusive, Reason: v1alpha1.ReasonUnauthorized, Message: htmlOf(131), Time: metav1.Now(),
+		}})
+	}
+	for i := range 20 {
+		s.Failures = append(s.Failures, v1alpha1.ImageFailure{
+			Image: name(i), Node: strings.Repeat("n", 253), Reason: strings.Repeat("R", 64), Message: htmlOf(512), Since: metav1.Now(),
+		})
+	}
+	for _, kind := range []string{
+		v1alpha1.ConditionReady, v1alpha1.ConditionFullyCached, v1alpha1.ConditionPullable,
+		v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionSealingDisabled,
+	} {
+		meta.SetStatusCondition(&s.Conditions, metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: v1alpha1.ReasonImagesFailing, Message: htmlOf(1024)})
+	}
+}
+
+// htmlOf gives a text that takes at most n bytes in JSON.
+func htmlOf(n int) string { return strings.Repeat("<", n/6) + strings.Repeat("m", n%6) }

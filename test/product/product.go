@@ -115,6 +115,11 @@ func build(ctx context.Context, tools *toolchain.Toolchain, race bool) (p progra
 // Controller starts the controller. It reaches the lab's registry by plain HTTP. It works
 // without election unless args say otherwise: a leader that loses its API server ends.
 func (p *Product) Controller(name string, args ...string) (*process.Process, error) {
+	return p.ControllerWith(name, "", args...)
+}
+
+// ControllerWith starts the controller as Controller does, with further settings in YAML.
+func (p *Product) ControllerWith(name, more string, args ...string) (*process.Process, error) {
 	kubeconfig, err := p.kubeconfig("edgecache-controller")
 	if err != nil {
 		return nil, err
@@ -122,7 +127,7 @@ func (p *Product) Controller(name string, args ...string) (*process.Process, err
 	settings := filepath.Join(p.lab.Dir(), name+".yaml")
 	addr := p.lab.Registry().Addr()
 	text := fmt.Sprintf("registries:\n- hosts: [%q]\n  plainHTTP: true\n- hosts: [%q]\n  mirrors: [%q]\n", addr, ExampleRegistry, "http://"+addr)
-	if err := os.WriteFile(settings, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(settings, []byte(text+more), 0o600); err != nil {
 		return nil, fmt.Errorf("writing settings of %s: %w", name, err)
 	}
 	argv := append([]string{p.programs.controller, "--kubeconfig", kubeconfig, "--config", settings, "-v=2",
