@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	api "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/fetch/fetchtest"
 	"edgecache.dev/edgeagent/runtime"
@@ -306,7 +307,7 @@ func TestInfo(t *testing.T) {
 			Name: "containerd", Version: info.Version, Snapshotter: info.Snapshotter, Platform: node(),
 			Root: filepath.Join(w.dir, "root/io.containerd.snapshotter.v1.overlayfs"), Capabilities: info.Capabilities,
 		}
-		if diff := cmp.Diff(want, info); diff != "" || !strings.HasPrefix(info.Version, "v2.") {
+		if diff := cmp.Diff(want, info, cmp.AllowUnexported(imageref.Reference{})); diff != "" || !strings.HasPrefix(info.Version, "v2.") {
 			t.Errorf("%s: info (-want +got):\n%s", what, diff)
 		}
 		if what == "containerd" && info.Snapshotter != "overlayfs" {
