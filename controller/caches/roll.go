@@ -2,6 +2,7 @@ package caches
 
 import (
 	"cmp"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"edgecache.dev/api/v1alpha1"
