@@ -36,6 +36,7 @@ import (
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/controller/sites"
 	"edgecache.dev/internal/seal"
 )
 
@@ -84,11 +85,13 @@ type Controller struct {
 	clock    *fleet.LeaseClock
 	reaches  *fleet.Reaches
 	table    *resolution.Table
+	sites    *sites.Sites
 	gates    *rollout.Gates
 	vault    *credentials.Vault
 	guard    *credentials.Guard
 	contents *contents.Keeper
 
+	noting sync.Mutex // held while sites take in a node
 	primed atomic.Bool
 	heard  []cache.InformerSynced // handlers that took in what was there at the start
 	prime  func() error
@@ -123,6 +126,7 @@ func New(options Options) (*Controller, error) {
 		clock:   fleet.NewLeaseClock(),
 		reaches: fleet.NewReaches(),
 		table:   resolution.NewTable(),
+		sites:   sites.New(),
 	}
 	c.assemble()
 	return c, c.listen()
@@ -141,7 +145,7 @@ func (c *Controller) assemble() {
 		Nodes:   c.kube.Core().V1().Nodes().Lister(),
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
-		View:    c.view, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
+		View:    c.view, Leases: c.clock, Targets: c.table, Sites: c.sites, Sizes: c.contents, Clock: clock.RealClock{},
 		Gates:       c.gates,
 		Credentials: c.vault, Seal: sealed, MaySeal: c.guard.Holds, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
 	}
@@ -160,7 +164,7 @@ func (c *Controller) assemble() {
 	each := &caches.Reconciler{
 		Caches: edge.ImageCaches().Lister(), Nodes: node.Nodes, Objects: node.Objects,
 		ObjectIndex: objects.Informer().GetIndexer(), Client: c.options.Edge.EdgecacheV1alpha1(),
-		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Vault: c.vault, Clock: clock.RealClock{},
+		View: c.view, Leases: c.clock, Table: c.table, Sites: c.sites, Gates: c.gates, Vault: c.vault, Clock: clock.RealClock{},
 		ReadSecret: c.reads.Add, MaySeal: c.guard.Holds, LookUp: c.looks.Add, Touch: c.nodes.Add, Metrics: c.options.Metrics, Events: c.recorder,
 	}
 	c.caches = keyloop.New("caches", each.Sync)
@@ -186,6 +190,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	if err := c.prime(); err != nil {
 		return err
 	}
+	c.sites.Settle()
 	c.primed.Store(true)
 	klog.FromContext(ctx).Info("Controller is working")
 	var wg sync.WaitGroup

@@ -28,12 +28,11 @@ import (
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/controller/sites"
 	"edgecache.dev/internal/brief"
 )
 
 const (
-	// defaultRefresh is the refresh interval where none is given.
-	defaultRefresh = 15 * time.Minute
 	// gatherLookUps is how long nodes are not told of some images while others are looked up.
 	gatherLookUps = 5 * time.Second
 	// refreshJitter spreads refreshes by this share of the interval.
@@ -56,6 +55,7 @@ type Reconciler struct {
 	View        *fleet.View
 	Leases      *fleet.LeaseClock
 	Table       *resolution.Table
+	Sites       *sites.Sites
 	Gates       *rollout.Gates
 	Vault       *credentials.Vault
 	Clock       clock.PassiveClock
@@ -115,14 +115,15 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	now := r.Clock.Now()
 	round := r.rounds.of(ic, now)
 	r.lookUp(ic, view, round)
-	f := r.facts(ic, view, round)
-	targets := f.targets()
-	members := r.tally(f, view, targets)
+	f := r.facts(ic, view)
+	members := r.tally(f, view)
+	r.sumUpSites(f)
+	r.reckon(f, view, round)
 	r.Metrics.CacheNodes(owner, f.tally.nodes)
 	wait := r.gathering(view, round, now)
 	if wait == 0 {
-		f.rollout = r.roll(ic, view, members, targets)
-		r.touch(ic, view, round, targets)
+		f.rollout = r.roll(f, view, members)
+		r.touch(f, view, round)
 		wait = round.due(now)
 	}
 	return wait, r.publish(ctx, f, view)
@@ -175,7 +176,9 @@ func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *r
 		Known:   ic.Status.Images,
 		Trusted: ic.Spec.Precheck == v1alpha1.PrecheckOff,
 		Quiet:   view.State() != v1alpha1.StateCached,
-		Images:  view.References(),
+	}
+	if !view.ByNode() {
+		interest.Images = view.References()
 	}
 	interest.Again, interest.Retry = round.again(ic, r.Clock.Now())
 	for _, s := range ic.Spec.ImagePullSecrets {
@@ -204,8 +207,11 @@ func (r *Reconciler) wantSecrets(ic *v1alpha1.ImageCache) {
 
 // touch has the specs of all nodes concerned worked out again when the cache or a digest
 // changed. Changes of nodes come by themselves.
-func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, targets rollout.Targets) {
-	now := fingerprint{generation: ic.Generation, deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()), targets: targets}
+func (r *Reconciler) touch(f *facts, view *fleet.Cache, round *round) {
+	now := fingerprint{
+		generation: f.ic.Generation, deleting: f.ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()),
+		targets: f.targets(), asks: r.asks(view),
+	}
 	if round.touched.equal(now) {
 		return
 	}
@@ -230,17 +236,24 @@ func (r *Reconciler) touchOwned(owner wish.Owner) {
 }
 
 // facts gathers what the status depends on, but for the nodes.
-func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) *facts {
-	f := &facts{
+func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache) *facts {
+	return &facts{
 		unsealed: len(ic.Spec.ImagePullSecrets) > 0 && !r.MaySeal(),
 
 		ic: ic, images: r.images(view), refusal: view.Refusal,
 		handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration,
 	}
-	if !r.Table.Pending(view.Owner()) {
-		f.handled, f.observed = round.token, ic.Generation
+}
+
+// reckon says how far look-ups are, by the controller or by the nodes that were counted.
+func (r *Reconciler) reckon(f *facts, view *fleet.Cache, round *round) {
+	if r.Table.Pending(view.Owner()) {
+		return
 	}
-	return f
+	f.observed = f.ic.Generation
+	if f.tally.owing == 0 {
+		f.handled = round.token
+	}
 }
 
 // publish writes the status if it changed.
@@ -268,8 +281,12 @@ func (r *Reconciler) publish(ctx context.Context, f *facts, view *fleet.Cache) e
 func (r *Reconciler) images(view *fleet.Cache) []image {
 	var out []image
 	for _, ref := range view.References() {
-		img := image{name: ref.String(), ref: ref}
-		img.target, img.check = r.Table.Known(ref, view.Owner())
+		img := image{name: ref.String(), ref: ref, byNode: view.ByNode()}
+		if img.byNode {
+			img.target = ref.Digest()
+		} else {
+			img.target, img.check = r.Table.Known(ref, view.Owner())
+		}
 		out = append(out, img)
 	}
 	for _, e := range view.Errs {
@@ -281,14 +298,10 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 	return out
 }
 
-// tally counts the selected nodes, and gives them as a rollout sees them if there is one.
-func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets) []rollout.Node {
-	far := holding(r.Table.Target)
-	if view.State() == v1alpha1.StatePurged {
-		far = purged(string(view.Owner()))
-	}
-	now := r.Clock.Now()
-	var members []rollout.Node
+// tally counts the selected nodes, and gives them if there is a rollout that needs them.
+func (r *Reconciler) tally(f *facts, view *fleet.Cache) []member {
+	now, asks := r.Clock.Now(), r.asks(view)
+	var members []member
 	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
 	for _, n := range all {
 		images := view.On(n)
@@ -296,9 +309,13 @@ func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets)
 			continue
 		}
 		m := r.member(n, images, now)
-		f.tally.count(m, far)
+		m.judge = r.judge(view, &m)
+		f.tally.count(m, m.judge)
+		if view.ByNode() {
+			f.tally.place(&m, asks)
+		}
 		if view.Rollout {
-			members = append(members, r.rolloutNode(n, &m, far, view.Owner(), targets))
+			members = append(members, m)
 		}
 	}
 	return members
@@ -306,7 +323,7 @@ func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets)
 
 func (r *Reconciler) member(n *corev1.Node, images []imageref.Reference, now time.Time) member {
 	fresh, _ := r.Leases.Fresh(n.Name, now)
-	m := member{name: n.Name, images: images, reach: fleet.ReachOf(n, fresh)}
+	m := member{name: n.Name, site: fleet.OwnSite(n), placed: fleet.Site(n) != "", images: images, reach: fleet.ReachOf(n, fresh)}
 	if object, err := r.Objects.Get(n.Name); err == nil {
 		m.object = object
 	}

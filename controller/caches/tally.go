@@ -21,9 +21,12 @@ const maxFailures = 20
 // member is one selected node.
 type member struct {
 	name   string
+	site   string
+	placed bool // some label says which site it is
 	reach  fleet.Reach
 	images []imageref.Reference
 	object *v1alpha1.NodeImageCache // nil while the node has none
+	judge  judge
 }
 
 // outcome says how far one image is on one node. A node is as far as the worst of its
@@ -43,6 +46,10 @@ type tally struct {
 	held         int32 // nodes last known to hold everything, reachable or not
 	failures     []v1alpha1.ImageFailure
 	failureCount int32
+	// places are the sites of the selected nodes, by tag that nodes resolve; owing is how
+	// many answers to a refresh reachable nodes owe.
+	places map[imageref.Reference]map[string]bool
+	owing  int
 }
 
 // judge decides how far an image is on a node.
@@ -116,13 +123,19 @@ func newest(failures []v1alpha1.ImageFailure) []v1alpha1.ImageFailure {
 func compareTimes(a, b metav1.Time) int { return a.Compare(b.Time) }
 
 // told says whether a node's spec asks for the images at their targets.
-func told(object *v1alpha1.NodeImageCache, images []imageref.Reference, targets rollout.Targets) bool {
-	for _, ref := range images {
-		want, ok := targets[ref]
-		if !ok {
+func (m *member) told(targets rollout.Targets) bool {
+	for _, ref := range m.images {
+		want := targets.Of(ref, m.site)
+		if want == "" {
 			continue // nobody can be told yet
 		}
-		if i, found := entryOf(object, ref); !found || object.Spec.Images[i].Digest != want.String() {
+		i, found := entryOf(m.object, ref)
+		if !found {
+			return false
+		}
+		entry := &m.object.Spec.Images[i]
+		otherwise := targets[rollout.Image{Ref: ref}] == "" && entry.Resolve != v1alpha1.ResolveNode // by who asks for the fleet's digest
+		if !otherwise && entry.Digest != want.String() {
 			return false
 		}
 	}
@@ -130,11 +143,11 @@ func told(object *v1alpha1.NodeImageCache, images []imageref.Reference, targets 
 }
 
 // progress says how far a node that was let in is with the images that have targets.
-func (m *member) progress(far judge, targets rollout.Targets) rollout.Progress {
+func (m *member) progress(targets rollout.Targets) rollout.Progress {
 	whole := done
 	for _, ref := range m.images {
-		if _, ok := targets[ref]; ok {
-			o, _ := far(m.object, ref)
+		if targets.Of(ref, m.site) != "" {
+			o, _ := m.judge(m.object, ref)
 			whole = min(whole, o)
 		}
 	}
@@ -157,6 +170,8 @@ func holding(target func(imageref.Reference) digest.Digest) judge {
 		switch {
 		case want != "" && crowdedOut(object, ref):
 			return failed, &v1alpha1.NodeImageStatus{Reason: v1alpha1.ReasonNodeLimit, Message: nodeLimit, Since: &object.CreationTimestamp}
+		case want == "" && status != nil && status.Digest == "" && status.Phase == v1alpha1.PhaseFailed:
+			return failed, status // to find out what the tag stands for
 		case want == "" || status == nil || status.Digest != want.String():
 			return updating, status
 		case status.Phase == v1alpha1.PhaseCached:

@@ -3,6 +3,7 @@ package fleet
 import (
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -17,8 +18,9 @@ type View struct {
 	limits Limits
 
 	mu     sync.RWMutex
-	caches map[wish.Owner]*Cache // guarded by mu; values are immutable
-	list   []*wish.Cache         // guarded by mu; rebuilt when nil, never changed in place
+	caches map[wish.Owner]*Cache      // guarded by mu; values are immutable
+	list   []*wish.Cache              // guarded by mu; rebuilt when nil, never changed in place
+	asks   map[imageref.Reference]Ask // guarded by mu; rebuilt when nil, never changed in place
 }
 
 // Cache is an ImageCache as last seen.
@@ -35,6 +37,10 @@ type Cache struct {
 	// Rollout says that nodes are let in to a change one by one.
 	Rollout bool
 
+	// Token is the value of the annotation edgecache.dev/requestedAt.
+	Token string
+
+	refreshes  func(imageref.Reference) time.Duration
 	uid        string
 	generation int64
 	deleting   bool
@@ -54,15 +60,30 @@ func NewView(limits Limits) *View {
 	return &View{limits: limits, caches: map[wish.Owner]*Cache{}}
 }
 
-// Put takes in an ImageCache as it stands now.
-func (v *View) Put(ic *v1alpha1.ImageCache) {
+// Put takes in an ImageCache as it stands now, and says whether that is news.
+func (v *View) Put(ic *v1alpha1.ImageCache) bool {
 	owner := wish.OwnerOf(ic)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	last := v.caches[owner]
-	if last != nil && last.Shows(ic) {
-		return
+	token := ic.Annotations[v1alpha1.AnnotationRequestedAt]
+	switch {
+	case last == nil || !last.hasSpecOf(ic):
+		v.compile(ic, last)
+	case last.Token == token:
+		return false
+	default:
+		asked := *last
+		asked.Token = token
+		v.caches[owner] = &asked
 	}
+	v.list, v.asks = nil, nil
+	return true
+}
+
+// compile prepares an ImageCache whose spec was not seen yet. Callers hold mu.
+func (v *View) compile(ic *v1alpha1.ImageCache, last *Cache) {
+	owner := wish.OwnerOf(ic)
 	deleting := ic.DeletionTimestamp != nil
 	refusal := v.refuse(ic)
 	if refusal.Reason != "" && ic.Spec.State != v1alpha1.StatePurged {
@@ -72,25 +93,26 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 	compiled, errs := wish.Compile(ic)
 	v.caches[owner] = &Cache{
 		Cache: compiled, Errs: errs, Refusal: refusal, Rollout: ic.Spec.Rollout != nil,
+		Token: ic.Annotations[v1alpha1.AnnotationRequestedAt], refreshes: refreshes(&ic.Spec),
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
 	}
 	if last != nil && last.uid == string(ic.UID) {
 		v.caches[owner].before = last.Cache
 	}
-	v.list = nil
 }
 
 // Shows says whether the ImageCache stands as it is in the view. It does not while an event
 // is on its way.
 func (c *Cache) Shows(ic *v1alpha1.ImageCache) bool {
+	return c.hasSpecOf(ic) && c.Token == ic.Annotations[v1alpha1.AnnotationRequestedAt]
+}
+
+func (c *Cache) hasSpecOf(ic *v1alpha1.ImageCache) bool {
 	return c.uid == string(ic.UID) && c.generation == ic.Generation && c.deleting == (ic.DeletionTimestamp != nil)
 }
 
 func (v *View) refuse(ic *v1alpha1.ImageCache) Refusal {
-	if ic.Spec.Resolve == v1alpha1.ResolveNode {
-		return Refusal{v1alpha1.ReasonUnsupported, "spec.resolve: Node is not supported by this release: set it to Controller"}
-	}
 	if rule := v.limits.Refusal(ic); rule != "" {
 		return Refusal{v1alpha1.ReasonNotAllowed, rule}
 	}
@@ -102,7 +124,7 @@ func (v *View) Delete(owner wish.Owner) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.caches, owner)
-	v.list = nil
+	v.list, v.asks = nil, nil
 }
 
 // Get gives one ImageCache, nil when there is none.

@@ -1,0 +1,131 @@
+package caches
+
+import (
+	"github.com/opencontainers/go-digest"
+
+	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/rollout"
+)
+
+// judge gives how a node's images are judged.
+func (r *Reconciler) judge(view *fleet.Cache, m *member) judge {
+	switch {
+	case view.State() == v1alpha1.StatePurged:
+		return purged(string(view.Owner()))
+	case view.ByNode():
+		return holding(func(ref imageref.Reference) digest.Digest { return r.atSite(m, ref) })
+	}
+	return holding(r.Table.Target)
+}
+
+// atSite gives what a node that resolves tags should hold: the digest of its site, or that
+// of the fleet where the node's spec has it for an ImageCache that asks for that.
+func (r *Reconciler) atSite(m *member, ref imageref.Reference) digest.Digest {
+	if d := ref.Digest(); d != "" {
+		return d
+	}
+	if i, found := entryOf(m.object, ref); found && m.object.Spec.Images[i].Resolve != v1alpha1.ResolveNode {
+		if d := r.Table.Target(ref); d != "" {
+			return d
+		}
+	}
+	d, _ := r.Sites.Digest(m.site, ref)
+	return d
+}
+
+// asks gives when nodes ask for the cache's tags again, nil where they do not.
+func (r *Reconciler) asks(view *fleet.Cache) map[imageref.Reference]fleet.Ask {
+	if !view.ByNode() {
+		return nil
+	}
+	asks := map[imageref.Reference]fleet.Ask{}
+	for _, ref := range view.References() {
+		asks[ref] = r.View.Ask(ref)
+	}
+	return asks
+}
+
+// place notes where a node's tags are resolved, and what answers it owes.
+func (t *tally) place(m *member, asks map[imageref.Reference]fleet.Ask) {
+	if t.places == nil {
+		t.places = map[imageref.Reference]map[string]bool{}
+	}
+	for _, ref := range m.images {
+		if ref.Tag() == "" {
+			continue
+		}
+		if t.places[ref] == nil {
+			t.places[ref] = map[string]bool{}
+		}
+		t.places[ref][m.site] = true
+		if m.reach == fleet.Connected && m.owes(ref, asks[ref].Token) {
+			t.owing++
+		}
+	}
+}
+
+// owes says whether a node is still to answer a refresh token. One that has no entry for
+// the image has no place for it, or waits for its turn, and asks when it has.
+func (m *member) owes(ref imageref.Reference, token string) bool {
+	i, found := entryOf(m.object, ref)
+	if token == "" || !found {
+		return false
+	}
+	entry := &m.object.Spec.Images[i]
+	if entry.Resolve != v1alpha1.ResolveNode {
+		return false
+	}
+	if entry.RefreshToken != token || m.object.Status.ObservedGeneration < m.object.Generation {
+		return true
+	}
+	status := statusOf(m.object, ref)
+	switch {
+	case status == nil:
+		return true
+	case status.Resolved == nil:
+		return status.Digest != "" || status.Phase != v1alpha1.PhaseFailed
+	}
+	return status.Resolved.RefreshToken != token && status.Resolved.Reason == ""
+}
+
+// sumUpSites adds to each image what it stands for in the sites of the selected nodes.
+func (r *Reconciler) sumUpSites(f *facts) {
+	for i := range f.images {
+		img := &f.images[i]
+		places := f.tally.places[img.ref]
+		if !img.byNode || img.ref.Tag() == "" {
+			continue
+		}
+		img.sites = &v1alpha1.ImageSites{Sites: int32(len(places))}
+		digests := map[digest.Digest]bool{}
+		for site := range places {
+			d, drifted := r.Sites.Digest(site, img.ref)
+			if d == "" {
+				continue
+			}
+			img.sites.Resolved++
+			digests[d] = true
+			if drifted {
+				img.sites.Drifted++
+			}
+			img.target = d
+		}
+		img.sites.Digests = int32(len(digests))
+		if len(digests) > 1 || img.sites.Resolved < img.sites.Sites {
+			img.target = ""
+		}
+	}
+}
+
+// addSites adds the digests of the sites to the targets of a rollout.
+func (r *Reconciler) addSites(targets rollout.Targets, f *facts) {
+	for ref, places := range f.tally.places {
+		for site := range places {
+			if d, _ := r.Sites.Digest(site, ref); d != "" {
+				targets[rollout.Image{Ref: ref, Site: site}] = d
+			}
+		}
+	}
+}
