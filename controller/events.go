@@ -79,9 +79,11 @@ func (h handler[T]) OnDelete(obj any) {
 
 func (c *Controller) cacheChanged(_, ic *v1alpha1.ImageCache) {
 	owner := wish.OwnerOf(ic)
-	sharing := c.view.Sharing(owner) // before and after: when nodes ask for a tag depends on all
-	if c.view.Put(ic) {
-		c.addCaches(append(sharing, c.view.Sharing(owner)...))
+	if before := c.view.Get(owner); before == nil || !before.Shows(ic) {
+		// When nodes ask for a tag depends on all that name it, before and after.
+		c.addCaches(c.view.Sharing(owner))
+		c.view.Put(ic)
+		c.addCaches(c.view.Sharing(owner))
 	}
 	c.caches.Add(keyOf(owner))
 }

@@ -319,7 +319,21 @@ func (f *facts) sentence() string {
 			parts = append(parts, fmt.Sprintf("%d %s", p.count, p.what))
 		}
 	}
+	if n := f.drifting(); n > 0 {
+		parts = append(parts, fmt.Sprintf("sites differ on %d images", n))
+	}
 	return strings.Join(parts, ", ")
+}
+
+// drifting counts the images that sites, or nodes of one site, found different digests for.
+func (f *facts) drifting() int {
+	n := 0
+	for i := range f.images {
+		if s := f.images[i].sites; s != nil && (s.Digests > 1 || s.Drifted > 0) {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *facts) newestFailure() string {

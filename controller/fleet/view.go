@@ -60,8 +60,8 @@ func NewView(limits Limits) *View {
 	return &View{limits: limits, caches: map[wish.Owner]*Cache{}}
 }
 
-// Put takes in an ImageCache as it stands now, and says whether that is news.
-func (v *View) Put(ic *v1alpha1.ImageCache) bool {
+// Put takes in an ImageCache as it stands now.
+func (v *View) Put(ic *v1alpha1.ImageCache) {
 	owner := wish.OwnerOf(ic)
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -71,14 +71,13 @@ func (v *View) Put(ic *v1alpha1.ImageCache) bool {
 	case last == nil || !last.hasSpecOf(ic):
 		v.compile(ic, last)
 	case last.Token == token:
-		return false
-	default:
+		return
+	default: // only a refresh was asked for
 		asked := *last
 		asked.Token = token
 		v.caches[owner] = &asked
 	}
 	v.list, v.asks = nil, nil
-	return true
 }
 
 // compile prepares an ImageCache whose spec was not seen yet. Callers hold mu.

@@ -124,7 +124,7 @@ func (t *Table) seed(e *entry, ref imageref.Reference, in *Interest) {
 	if e.check == nil {
 		e.check = known.Check
 	}
-	if known.Digest == "" || known.Check == nil && !in.Trusted {
+	if known.Digest == "" || known.Check == nil {
 		return // nodes found it out, which gives nobody a right to it elsewhere
 	}
 	e.admitted = true

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,7 +27,7 @@ func TestNodesResolve(t *testing.T) {
 	w.secret("right", "s3cret")
 	sites := w.bySite()
 	first := w.push("private/pos:v1", 1<<18, 1)
-	spec := []string{"resolve: Node", "imagePullSecrets: [{name: right}]"}
+	spec := []string{"resolve: Node", "imagePullSecrets: [{name: right}]", "rollout: {maxConcurrentNodes: 1}"}
 	w.apply("pos", listing([]string{first.Name}, spec...))
 
 	t.Log("the first site")
@@ -45,6 +46,9 @@ func TestNodesResolve(t *testing.T) {
 	ic := w.untilReady("pos", 4)
 	w.expectDigests(map[string]testimage.Pushed{"site-1": first, "site-2": second})
 	w.expectSites(ic, "", v1alpha1.ImageSites{Sites: 2, Resolved: 2, Digests: 2})
+	if ready := meta.FindStatusCondition(ic.Status.Conditions, v1alpha1.ConditionReady); !strings.Contains(ready.Message, "sites differ on 1 images") {
+		t.Errorf("Ready does not tell of the drift: %s", asJSON(ready))
+	}
 	pullable := meta.FindStatusCondition(ic.Status.Conditions, v1alpha1.ConditionPullable)
 	if pullable.Reason != v1alpha1.ReasonNotChecked || ic.Status.Images[0].Check != nil {
 		t.Errorf("the controller checked: %s, %s", asJSON(pullable), asJSON(ic.Status.Images))
