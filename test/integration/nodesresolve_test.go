@@ -101,6 +101,52 @@ func TestNodesResolve(t *testing.T) {
 	}
 }
 
+// TestNodesResolveBesideTheFleet: where another ImageCache has the controller resolve the
+// same tag its digest counts; when that one goes, the site takes the digest over.
+func TestNodesResolveBesideTheFleet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	first := w.push("retail/pos:v1", 1<<18, 1)
+	w.apply("fleet", listing([]string{first.Name}))
+	w.untilReady("fleet", 2)
+	second := w.push("retail/pos:v1", 1<<18, 2)
+	w.apply("pos", listing([]string{first.Name}, "resolve: Node"))
+	ic := w.untilReady("pos", 2)
+	w.expectSites(ic, "", v1alpha1.ImageSites{Sites: 2})
+	both := map[string]testimage.Pushed{"site-1": first, "site-2": first}
+	w.expectDigests(both)
+
+	t.Log("the other one goes")
+	w.kubectl.must(t, "delete", "imagecache/fleet")
+	ic = w.until("pos", "has taken over", func(ic *v1alpha1.ImageCache) bool {
+		return ic.Status.Nodes.Ready == 2 && ic.Status.Images[0].Digest == first.Digest
+	})
+	w.expectSites(ic, first.Digest, v1alpha1.ImageSites{Sites: 2, Resolved: 2, Digests: 1})
+	w.expectDigests(both)
+	w.kubectl.must(t, "annotate", "imagecache/pos", v1alpha1.AnnotationRequestedAt+"=now")
+	w.until("pos", "has the second digest", func(ic *v1alpha1.ImageCache) bool {
+		return ic.Status.Nodes.Ready == 2 && ic.Status.Images[0].Digest == second.Digest && ic.Status.LastHandledRefreshAt == "now"
+	})
+
+	t.Log("edited to Controller, purged, and back to Node")
+	w.apply("pos", listing([]string{first.Name}))
+	w.until("pos", "is looked up by the controller", func(ic *v1alpha1.ImageCache) bool {
+		img := ic.Status.Images[0]
+		return img.Sites == nil && img.Check != nil && img.Digest == second.Digest && ic.Status.Nodes.Ready == 2
+	})
+	w.apply("pos", listing([]string{first.Name}, "resolve: Node", "state: Purged"))
+	w.until("pos", "is purged", func(ic *v1alpha1.ImageCache) bool {
+		return meta.FindStatusCondition(ic.Status.Conditions, v1alpha1.ConditionReady).Reason == v1alpha1.ReasonPurged
+	})
+	for _, n := range w.lab.Nodes() {
+		w.expectNames(n)
+	}
+	third := w.push("retail/pos:v1", 1<<18, 3)
+	w.apply("pos", listing([]string{first.Name}, "resolve: Node"))
+	w.untilReady("pos", 2)
+	w.expectDigests(map[string]testimage.Pushed{"site-1": third, "site-2": third})
+}
+
 // keepsWhatItHas: a refresh that no registry answers changes nothing and says so; it is
 // done when the registry is back.
 func (w *world) keepsWhatItHas(held testimage.Pushed) {
