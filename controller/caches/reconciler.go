@@ -25,6 +25,7 @@ import (
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/credentials"
 	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/keyloop"
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
@@ -126,7 +127,8 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 		r.touch(f, view, round)
 		wait = round.due(now)
 	}
-	return wait, r.publish(ctx, f, view)
+	rest, err := r.publish(ctx, f, view, round)
+	return keyloop.Sooner(wait, rest), err
 }
 
 // gathering says how long look-ups that are under way are waited for before nodes are told:
@@ -256,24 +258,29 @@ func (r *Reconciler) reckon(f *facts, view *fleet.Cache, round *round) {
 	}
 }
 
-// publish writes the status if it changed.
-func (r *Reconciler) publish(ctx context.Context, f *facts, view *fleet.Cache) error {
+// publish writes the status if it changed, or says how long it has to wait.
+func (r *Reconciler) publish(ctx context.Context, f *facts, view *fleet.Cache, round *round) (time.Duration, error) {
 	if f.ic.DeletionTimestamp != nil {
-		return nil
+		return 0, nil
 	}
 	status := f.status()
 	if equality.Semantic.DeepEqual(status, f.ic.Status) {
-		return nil
+		return 0, nil
+	}
+	now := r.Clock.Now()
+	if wait := pace(&f.ic.Status, &status, round.written, now); wait > 0 {
+		return wait, nil
 	}
 	changed := f.ic.DeepCopy()
 	changed.Status = status
 	if _, err := r.Client.ImageCaches(f.ic.Namespace).UpdateStatus(ctx, changed, metav1.UpdateOptions{}); err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("writing status of ImageCache %s: %w", view.Owner(), err)
+		return 0, fmt.Errorf("writing status of ImageCache %s: %w", view.Owner(), err)
 	}
+	round.written = now
 	for _, t := range transitions(f.ic.Status.Conditions, status.Conditions) {
 		r.Events.Event(f.ic, t.kind, t.reason, t.message)
 	}
-	return nil
+	return 0, nil
 }
 
 // images lists the distinct images with what is known of them, those that do not parse

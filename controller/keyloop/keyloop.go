@@ -36,6 +36,14 @@ const (
 // another call after that time.
 type Func[K comparable] func(ctx context.Context, key K) (again time.Duration, err error)
 
+// Sooner gives the shorter of two durations as Func returns them, 0 meaning none.
+func Sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
 // Loop works on the keys that are added to it.
 type Loop[K comparable] struct {
 	name  string

@@ -21,6 +21,7 @@ import (
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
 	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/keyloop"
 )
 
 // IndexOwner is the name of the index that finds the NodeImageCaches with an image of an
@@ -105,17 +106,9 @@ func (r *Reconciler) Sync(ctx context.Context, name string) (time.Duration, erro
 	now := r.Clock.Now()
 	_, next := r.Leases.Fresh(name, now)
 	if object != nil {
-		next = earlier(next, nextLeave(&object.Spec, now))
+		next = keyloop.Sooner(next, nextLeave(&object.Spec, now))
 	}
 	return next, r.bring(ctx, node, object)
-}
-
-// earlier gives the shorter of two waits, 0 meaning none.
-func earlier(a, b time.Duration) time.Duration {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
 }
 
 func (r *Reconciler) bring(ctx context.Context, node *corev1.Node, object *v1alpha1.NodeImageCache) error {

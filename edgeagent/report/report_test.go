@@ -163,19 +163,23 @@ func TestWorth(t *testing.T) {
 		edit func(*v1alpha1.NodeImageCacheStatus)
 		want urgency
 	}{
-		"nothing":           {func(*v1alpha1.NodeImageCacheStatus) {}, none},
-		"a little progress": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesPulled = 149 }, none},
-		"five percent":      {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesPulled = 150 }, minor},
-		"a little disk":     {func(s *v1alpha1.NodeImageCacheStatus) { s.Disk.Available = 451; s.Summary.Available = "x" }, none},
-		"much disk":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Disk.Available = 450 }, minor},
-		"another image":     {func(s *v1alpha1.NodeImageCacheStatus) { s.OtherImages = []v1alpha1.OtherImage{{Digest: "d"}} }, minor},
-		"a phase":           {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[1].Phase = v1alpha1.PhaseCached }, urgent},
-		"a generation":      {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration++ }, urgent},
-		"a trouble":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Conditions = append(s.Conditions, degraded("x", 1)) }, urgent},
-		"a first failure": {func(s *v1alpha1.NodeImageCacheStatus) {
-			s.Images[1].Phase, s.Images[1].Attempts = v1alpha1.PhaseFailed, 1
-		}, urgent},
-		"an image less": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = s.Images[:1] }, urgent},
+		"nothing":                                 {func(*v1alpha1.NodeImageCacheStatus) {}, none},
+		"a little progress":                       {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesPulled = 149 }, none},
+		"five percent":                            {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].BytesPulled = 150 }, minor},
+		"a little disk":                           {func(s *v1alpha1.NodeImageCacheStatus) { s.Disk.Available = 451; s.Summary.Available = "x" }, none},
+		"much disk":                               {func(s *v1alpha1.NodeImageCacheStatus) { s.Disk.Available = 450 }, minor},
+		"another image":                           {func(s *v1alpha1.NodeImageCacheStatus) { s.OtherImages = []v1alpha1.OtherImage{{Digest: "d"}} }, minor},
+		"a phase, another image is under way":     {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[1].Phase = v1alpha1.PhaseCached }, step},
+		"a generation, images are under way":      {func(s *v1alpha1.NodeImageCacheStatus) { s.ObservedGeneration++ }, step},
+		"an image less, another one is under way": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images = s.Images[:1] }, step},
+		"the last image is there":                 {func(s *v1alpha1.NodeImageCacheStatus) { finish(s) }, urgent},
+		"a generation, and nothing is under way":  {func(s *v1alpha1.NodeImageCacheStatus) { finish(s); s.ObservedGeneration++ }, urgent},
+		"a removal, images are under way":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[1].Phase = v1alpha1.PhaseRemoving }, urgent},
+		"a trouble, images are under way":         {func(s *v1alpha1.NodeImageCacheStatus) { s.Conditions = append(s.Conditions, degraded("x", 1)) }, urgent},
+		"the node is ready for an older generation": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Conditions = append(s.Conditions, metav1.Condition{Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionTrue})
+		}, step},
+		"a first failure": {func(s *v1alpha1.NodeImageCacheStatus) { fail(&s.Images[1]) }, urgent},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -189,6 +193,29 @@ func TestWorth(t *testing.T) {
 	}
 	if got := worth(nil, base()); got != urgent {
 		t.Errorf("the first status is worth %d, want urgent", got)
+	}
+}
+
+func finish(s *v1alpha1.NodeImageCacheStatus) {
+	for i := range s.Images {
+		s.Images[i].Phase = v1alpha1.PhaseCached
+	}
+}
+
+func fail(i *v1alpha1.NodeImageStatus) { i.Phase, i.Attempts = v1alpha1.PhaseFailed, 1 }
+
+// TestWorthOfFailures: that a node begins to fail is told at once, what fails after that
+// with what else happens, as long as something is under way.
+func TestWorthOfFailures(t *testing.T) {
+	t.Parallel()
+	last := statusOf(3, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase = v1alpha1.PhasePulling })
+	for i, want := range []urgency{urgent, step, urgent} {
+		next := last.DeepCopy()
+		fail(&next.Images[i])
+		if got := worth(last, next); got != want {
+			t.Errorf("failure %d is worth %d, want %d", i+1, got, want)
+		}
+		last = next
 	}
 }
 
@@ -233,16 +260,18 @@ func TestReporter(t *testing.T) {
 			offer("a", i, 0)
 		}
 		time.Sleep(5 * time.Second)
-		for i := range int64(40) { // progress: one write a minute, of the newest
-			offer("a", 9, 5*i)
-			time.Sleep(3 * time.Second)
+		for i := range int64(40) { // an hour of steps and progress: few writes, of the newest
+			offer("a", 10+i, 5*i)
+			time.Sleep(90 * time.Second)
 		}
-		time.Sleep(10 * time.Minute)
-		offer("a", 10, 195) // something happened
+		offer("b", 49, 195) // another object, the same status
 		time.Sleep(5 * time.Second)
-		offer("b", 10, 195) // another object, the same status
+		done := statusOf(1, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase = v1alpha1.PhaseCached })
+		done.ObservedGeneration = 50
+		r.Offer("b", done)
 		time.Sleep(5 * time.Second)
-		want := []string{"a gen 9 after 0s", "a gen 9 after 1m0s", "a gen 9 after 2m0s", "a gen 9 after 3m0s", "a gen 10 after 12m0s", "b gen 10 after 12m0s"}
+		want := []string{"a gen 9 after 0s", "a gen 10 after 1m0s", "a gen 13 after 5m0s", "a gen 23 after 20m0s",
+			"a gen 33 after 35m0s", "a gen 43 after 50m0s", "b gen 49 after 1h0m0s", "b gen 50 after 1h0m0s"}
 		got, _ := p.read()
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("writes (-want +got):\n%s", diff)

@@ -18,6 +18,12 @@ const (
 	// settle is how long a change waits for others that come with it. It is jittered,
 	// so that nodes that change together do not write together.
 	settle = time.Second
+	// gather is how long images that are further wait for others, jittered as well.
+	gather = 15 * time.Second
+	// firstGap is the time between the first two writes of how far images are. It grows
+	// fourfold up to lastGap until all images are there or have failed.
+	firstGap = time.Minute
+	lastGap  = 15 * time.Minute
 	// firstRetry and lastRetry bound the backoff while the API server does not answer.
 	firstRetry = 2 * time.Second
 	lastRetry  = 5 * time.Minute
@@ -119,6 +125,16 @@ type written struct {
 	retry     wait.Backoff
 	wait      time.Duration // before the next try, 0 after a success
 	failed    types.UID     // of the object that could not be written
+	steps     int           // writes since the node began to work its way through images
+}
+
+// gap is the least time between the last write and the next of how far images are: a fleet
+// that is given ten images writes a few times per node, however long they take.
+func (w *written) gap() time.Duration {
+	if w.steps == 0 {
+		return 0
+	}
+	return min(firstGap<<(2*min(w.steps-1, 8)), lastGap)
 }
 
 // urgency says what the newest offer is worth.
@@ -142,7 +158,9 @@ func (r *Reporter) due(w *written, set time.Time) time.Time {
 	case w.wait > 0 && w.failed == r.newest().uid:
 		delay = w.wait
 	case u == minor:
-		delay = max(minorEvery-time.Since(w.at), settle)
+		delay = max(max(minorEvery, w.gap())-time.Since(w.at), settle)
+	case u == step:
+		delay = max(w.gap()-time.Since(w.at), wait.Jitter(gather, 0.5))
 	default:
 		delay = wait.Jitter(settle, 0.5)
 	}
@@ -192,6 +210,10 @@ func (r *Reporter) write(ctx context.Context, w *written) {
 		return
 	}
 	w.offer, w.at, w.wait, w.retry = *next, began, 0, newBackoff()
+	w.steps++
+	if !underWay(next.status) {
+		w.steps = 0
+	}
 }
 
 func newBackoff() wait.Backoff {

@@ -18,6 +18,7 @@ type urgency int
 const (
 	none   urgency = iota // says nothing new
 	minor                 // figures moved, or what fails fails in another way
+	step                  // an image is further, and others are under way
 	urgent                // something happened
 )
 
@@ -44,6 +45,9 @@ func worth(last, next *v1alpha1.NodeImageCacheStatus) urgency {
 	}
 	switch {
 	case !equality.Semantic.DeepEqual(a, b):
+		if underWay(b) && onlyStepped(a, b) {
+			return step
+		}
 		return urgent
 	case figures || words || flaps:
 		return minor
@@ -62,6 +66,45 @@ func strip(s *v1alpha1.NodeImageCacheStatus) {
 	for i := range s.Conditions {
 		s.Conditions[i].Reason, s.Conditions[i].Message = "", ""
 	}
+}
+
+// underWay says whether images are still to come that have not failed: more will happen
+// soon. What failed may take days.
+func underWay(s *v1alpha1.NodeImageCacheStatus) bool {
+	return slices.ContainsFunc(s.Images, func(i v1alpha1.NodeImageStatus) bool {
+		return i.Attempts == 0 && (i.Phase == v1alpha1.PhasePending || i.Phase == v1alpha1.PhasePulling)
+	})
+}
+
+// onlyStepped says whether two statuses that were stripped differ only in how far wished
+// images are. That a node begins to fail is more than that, and so is every removal.
+func onlyStepped(a, b *v1alpha1.NodeImageCacheStatus) bool {
+	if fails(b) && !fails(a) {
+		return false
+	}
+	return equality.Semantic.DeepEqual(withoutSteps(a), withoutSteps(b))
+}
+
+func fails(s *v1alpha1.NodeImageCacheStatus) bool {
+	return slices.ContainsFunc(s.Images, func(i v1alpha1.NodeImageStatus) bool { return i.Phase == v1alpha1.PhaseFailed })
+}
+
+// withoutSteps is a status without what changes while a node works its way through images.
+func withoutSteps(s *v1alpha1.NodeImageCacheStatus) v1alpha1.NodeImageCacheStatus {
+	rest := *s
+	rest.ObservedGeneration, rest.Conditions, rest.Images = 0, nil, nil
+	for _, c := range s.Conditions {
+		if c.Type != v1alpha1.NodeConditionReady {
+			c.ObservedGeneration = 0
+			rest.Conditions = append(rest.Conditions, c)
+		}
+	}
+	for i := range s.Images {
+		if s.Images[i].Phase == v1alpha1.PhaseRemoving {
+			rest.Images = append(rest.Images, s.Images[i])
+		}
+	}
+	return rest
 }
 
 type imageKey struct{ name, digest string }
