@@ -77,17 +77,18 @@ func (m *member) owes(ref imageref.Reference, token string) bool {
 	if entry.Resolve != v1alpha1.ResolveNode {
 		return false
 	}
-	if entry.RefreshToken != token || m.object.Status.ObservedGeneration < m.object.Generation {
-		return true
-	}
 	status := statusOf(m.object, ref)
 	switch {
-	case status == nil:
+	case entry.RefreshToken != token || status == nil:
 		return true
-	case status.Resolved == nil:
-		return status.Digest != "" || status.Phase != v1alpha1.PhaseFailed
+	case status.Resolved != nil && status.Resolved.RefreshToken == token:
+		return false
+	case m.object.Status.ObservedGeneration < m.object.Generation:
+		return true // what it says of a failure may be older than the token
+	case status.Resolved != nil:
+		return status.Resolved.Reason == ""
 	}
-	return status.Resolved.RefreshToken != token && status.Resolved.Reason == ""
+	return status.Digest != "" || status.Phase != v1alpha1.PhaseFailed
 }
 
 // sumUpSites adds to each image what it stands for in the sites of the selected nodes.

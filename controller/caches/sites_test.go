@@ -141,7 +141,7 @@ func factsOfSites(t *testing.T, nodes map[string][]*v1alpha1.NodeImageCache) *fa
 
 func TestOwes(t *testing.T) {
 	t.Parallel()
-	behind := asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{RefreshToken: "t"}))
+	behind := asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{RefreshToken: "s", Reason: "NetworkError"}))
 	behind.Generation++
 	tests := map[string]struct {
 		object *v1alpha1.NodeImageCache

@@ -11,6 +11,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/keyloop"
 )
 
 const (
@@ -75,18 +76,10 @@ func asksOf(caches map[wish.Owner]*Cache) map[imageref.Reference]Ask {
 			if c.Token != "" {
 				tokens[ref] = append(tokens[ref], c.Token)
 			}
-			asks[ref] = Ask{Token: combined(tokens[ref]), Every: shortest(asks[ref].Every, c.refreshes(ref))}
+			asks[ref] = Ask{Token: combined(tokens[ref]), Every: keyloop.Sooner(asks[ref].Every, c.refreshes(ref))}
 		}
 	}
 	return asks
-}
-
-// shortest gives the shorter of two intervals, 0 being none.
-func shortest(a, b time.Duration) time.Duration {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
 }
 
 // combined makes one token of several: another one when any of them changes.
