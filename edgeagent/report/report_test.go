@@ -182,6 +182,10 @@ func TestWorth(t *testing.T) {
 		"what a tag stands for, images are under way": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images[1].Resolved = &v1alpha1.ResolvedTag{Digest: "d"}
 		}, urgent},
+		"an image is there, and the other has no digest yet": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Images[0].Phase = v1alpha1.PhaseCached
+			s.Images[1].Phase, s.Images[1].Digest = v1alpha1.PhasePending, ""
+		}, urgent},
 		"a first failure": {func(s *v1alpha1.NodeImageCacheStatus) { fail(&s.Images[1]) }, urgent},
 	}
 	for name, tc := range tests {
