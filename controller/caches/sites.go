@@ -85,10 +85,10 @@ func (m *member) owes(ref imageref.Reference, token string) bool {
 		return false
 	case m.object.Status.ObservedGeneration < m.object.Generation:
 		return true // what it says of a failure may be older than the token
-	case status.Resolved != nil:
-		return status.Resolved.Reason == ""
+	case status.Digest == "" && status.Phase == v1alpha1.PhaseFailed:
+		return false
 	}
-	return status.Digest != "" || status.Phase != v1alpha1.PhaseFailed
+	return status.Resolved == nil || status.Resolved.Reason == ""
 }
 
 // sumUpSites adds to each image what it stands for in the sites of the selected nodes.
