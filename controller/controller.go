@@ -39,6 +39,7 @@ import (
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
 	"edgecache.dev/controller/sandbox"
+	"edgecache.dev/controller/sites"
 	"edgecache.dev/internal/seal"
 )
 
@@ -89,6 +90,7 @@ type Controller struct {
 	clock    *fleet.LeaseClock
 	reaches  *fleet.Reaches
 	table    *resolution.Table
+	sites    *sites.Sites
 	gates    *rollout.Gates
 	vault    *credentials.Vault
 	accounts *limits.Accounts
@@ -96,6 +98,7 @@ type Controller struct {
 	contents *contents.Keeper
 	sandbox  *sandbox.Reconciler // nil where sandbox images are not looked after
 
+	noting    sync.Mutex // held while sites take in a node
 	primed    atomic.Bool
 	heard     []cache.InformerSynced // handlers that took in what was there at the start
 	prime     []func() error
@@ -131,6 +134,7 @@ func New(options Options) (*Controller, error) {
 		clock:   fleet.NewLeaseClock(),
 		reaches: fleet.NewReaches(),
 		table:   resolution.NewTable(),
+		sites:   sites.New(),
 	}
 	c.assemble()
 	return c, c.listen()
@@ -150,7 +154,7 @@ func (c *Controller) assemble() {
 		Nodes:   c.kube.Core().V1().Nodes().Lister(),
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
-		View:    c.view, Sandbox: c.sandboxWish, Leases: c.clock, Targets: c.table, Sizes: c.contents, Clock: clock.RealClock{},
+		View:    c.view, Sandbox: c.sandboxWish, Leases: c.clock, Targets: c.table, Sites: c.sites, Sizes: c.contents, Clock: clock.RealClock{},
 		Gates:       gates{c.gates, c.accounts},
 		Credentials: c.vault, Seal: sealed, MaySeal: c.guard.Holds, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
 	}
@@ -169,7 +173,7 @@ func (c *Controller) assemble() {
 	each := &caches.Reconciler{
 		Caches: edge.ImageCaches().Lister(), Nodes: node.Nodes, Objects: node.Objects,
 		ObjectIndex: objects.Informer().GetIndexer(), Client: c.options.Edge.EdgecacheV1alpha1(),
-		View: c.view, Leases: c.clock, Table: c.table, Gates: c.gates, Vault: c.vault, Accounts: c.accounts, Clock: clock.RealClock{},
+		View: c.view, Leases: c.clock, Table: c.table, Sites: c.sites, Gates: c.gates, Vault: c.vault, Accounts: c.accounts, Clock: clock.RealClock{},
 		Again:      func(o wish.Owner) { c.caches.Add(keyOf(o)) },
 		ReadSecret: c.reads.Add, MaySeal: c.guard.Holds, LookUp: c.looks.Add, Touch: c.nodes.Add, Metrics: c.options.Metrics, Events: c.recorder,
 	}
@@ -219,6 +223,7 @@ func (c *Controller) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	c.sites.Settle()
 	c.primed.Store(true)
 	klog.FromContext(ctx).Info("Controller is working")
 	var wg sync.WaitGroup
@@ -285,9 +290,9 @@ type gates struct {
 	accounts *limits.Accounts
 }
 
-// Holds says whether an owner does not yet let a node in to a digest.
-func (g gates) Holds(owner wish.Owner, node string, ref imageref.Reference, target digest.Digest) bool {
-	return !g.accounts.Covers(owner, target) || g.rollout.Holds(owner, node, ref, target)
+// Holds says whether an owner does not yet let a node of a site in to a digest.
+func (g gates) Holds(owner wish.Owner, node, site string, ref imageref.Reference, target digest.Digest) bool {
+	return !g.accounts.Covers(owner, target) || g.rollout.Holds(owner, node, site, ref, target)
 }
 
 // witness tells what it read, so that nodes get a Secret as a look-up has just used it.

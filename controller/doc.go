@@ -2,7 +2,7 @@
 // report into the status of the ImageCaches.
 //
 // It puts the reconcilers together: which event concerns which key. The work is in the
-// packages below, one per noun: caches, nodes, contents, resolution, sandbox; fleet is the view
+// packages below, one per noun: caches, nodes, contents, resolution, sandbox, sites; fleet is the view
 // that they share and keyloop the loop that drives them.
 //
 // Invariants:

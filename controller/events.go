@@ -77,13 +77,27 @@ func (h handler[T]) OnDelete(obj any) {
 }
 
 func (c *Controller) cacheChanged(_, ic *v1alpha1.ImageCache) {
-	c.view.Put(ic)
-	c.caches.Add(keyOf(wish.OwnerOf(ic)))
+	owner := wish.OwnerOf(ic)
+	if before := c.view.Get(owner); before == nil || !before.Shows(ic) {
+		// When nodes ask for a tag depends on all that name it, before and after.
+		c.addCaches(c.view.Sharing(owner))
+		c.view.Put(ic)
+		c.addCaches(c.view.Sharing(owner))
+	}
+	c.caches.Add(keyOf(owner))
 }
 
 func (c *Controller) cacheGone(ic *v1alpha1.ImageCache) {
-	c.view.Delete(wish.OwnerOf(ic))
-	c.caches.Add(keyOf(wish.OwnerOf(ic)))
+	owner := wish.OwnerOf(ic)
+	c.addCaches(c.view.Sharing(owner))
+	c.view.Delete(owner)
+	c.caches.Add(keyOf(owner))
+}
+
+func (c *Controller) addCaches(owners []wish.Owner) {
+	for _, o := range owners {
+		c.caches.AddAfter(keyOf(o), gatherLeast) // when what happens to this one was taken in
+	}
 }
 
 // contentChanged has caches looked at again for which the bytes of a digest were missing.
@@ -95,6 +109,7 @@ func (c *Controller) contentChanged(_, content *v1alpha1.ImageContent) {
 
 func (c *Controller) objectChanged(before, after *v1alpha1.NodeImageCache) {
 	c.nodes.Add(after.Name)
+	c.noteSite(after.Name)
 	c.gatherOwners(before)
 	c.gatherOwners(after)
 	c.gatherSelecting(after.Name)
@@ -121,6 +136,7 @@ func (c *Controller) nodeChanged(before, after *corev1.Node) {
 		return
 	}
 	c.nodes.Add(after.Name)
+	c.noteSite(after.Name)
 	for _, ic := range c.view.All() {
 		if before != nil && ic.Selects(before) || ic.Selects(after) {
 			c.gather(ic.Owner())
@@ -158,6 +174,24 @@ func (c *Controller) noteReach(name string) {
 	fresh, _ := c.clock.Fresh(name, time.Now())
 	if c.reaches.Note(name, fleet.ReachOf(n, fresh)) {
 		c.gatherSelecting(name)
+	}
+}
+
+// noteSite takes in what a node's agent found out for its site. Nodes of a site whose
+// digest moved are told.
+func (c *Controller) noteSite(name string) {
+	c.noting.Lock() // events of Nodes and of objects come side by side: the newest state is noted last
+	defer c.noting.Unlock()
+	n, err := c.kube.Core().V1().Nodes().Lister().Get(name)
+	object, oerr := c.system.Edgecache().V1alpha1().NodeImageCaches().Lister().NodeImageCaches(v1alpha1.SystemNamespace).Get(name)
+	if err != nil || oerr != nil {
+		c.sites.Forget(name)
+		return
+	}
+	for _, moved := range c.sites.Observe(fleet.OwnSite(n), object) {
+		for _, other := range moved.Nodes {
+			c.nodes.Add(other)
+		}
 	}
 }
 

@@ -28,14 +28,19 @@ func TestADigestThatWasNotWeighedIsHeldBack(t *testing.T) {
 		accounts.Decide("ns")
 	}
 	claim("small")
-	if g.Holds("ns/a", "node", ref, "small") || !g.Holds("ns/a", "node", ref, "large") {
+	if g.Holds("ns/a", "node", "site", ref, "small") || !g.Holds("ns/a", "node", "site", ref, "large") {
 		t.Error("what fits is held back, or what was not weighed is not")
 	}
 	claim("large")
-	if !g.Holds("ns/a", "node", ref, "large") {
+	if !g.Holds("ns/a", "node", "site", ref, "large") {
 		t.Error("what does not fit is not held back")
 	}
-	if g.Holds("free/a", "node", ref, "large") {
+	accounts.Put(limits.Claim{Owner: "ns/a", Open: true})
+	accounts.Decide("ns")
+	if g.Holds("ns/a", "node", "site", ref, "found by a node") {
+		t.Error("what nodes find themselves is held back for good")
+	}
+	if g.Holds("free/a", "node", "site", ref, "large") {
 		t.Error("a namespace without limit is held back")
 	}
 }

@@ -43,7 +43,7 @@ func slimNode(n *corev1.Node) {
 func share(o *v1alpha1.NodeImageCache) {
 	for i := range o.Spec.Images {
 		img := &o.Spec.Images[i]
-		intern(&img.Name, &img.Digest)
+		intern(&img.Name, &img.Digest, &img.RefreshToken)
 		for k := range img.Owners {
 			intern(&img.Owners[k])
 		}
@@ -51,6 +51,9 @@ func share(o *v1alpha1.NodeImageCache) {
 	for i := range o.Status.Images {
 		img := &o.Status.Images[i]
 		intern(&img.Name, &img.Digest, &img.Current, (*string)(&img.Phase), &img.Reason)
+		if img.Resolved != nil {
+			intern(&img.Resolved.Digest, &img.Resolved.RefreshToken)
+		}
 	}
 	intern(&o.Status.AgentVersion, &o.Status.Platform, &o.Status.Runtime.Name, &o.Status.Runtime.Version, &o.Status.Runtime.Snapshotter,
 		&o.Status.Runtime.SandboxImage)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -44,6 +45,11 @@ type Keyring interface {
 	Trouble() error
 }
 
+// Resolver says what a tag stands for in its registry.
+type Resolver interface {
+	Digest(ctx context.Context, name imageref.Reference) (digest.Digest, error)
+}
+
 // Options of an agent. Zero values give the defaults.
 type Options struct {
 	// Workers is how many images are brought in at a time; default 2.
@@ -59,6 +65,9 @@ type Options struct {
 	Disk func(path string) (*v1alpha1.DiskStatus, error)
 	// Keyring opens the credentials that the wish has; nil where nobody does.
 	Keyring Keyring
+	// Resolver is asked for tags that are this node's to resolve; nil where nobody can be,
+	// which fails such images.
+	Resolver Resolver
 }
 
 const (
@@ -93,6 +102,7 @@ type Agent struct {
 	inventory runtime.Inventory
 	steps     plan.Steps
 	attempts  map[string]*attempt
+	inquiries map[string]*inquiry
 	hinted    bool // the runtime tells of changes
 	trouble   trouble
 	owes      debts
@@ -113,7 +123,8 @@ type inbox struct {
 	object *v1alpha1.NodeImageCache
 	heard  bool // object was heard, nil included
 	ended  []string
-	look   bool // the runtime changed
+	told   []string // names whose inquiry ended
+	look   bool     // the runtime changed
 }
 
 // New makes an agent. What it remembers is read when it is run.
@@ -123,7 +134,7 @@ func New(memory Memory, driver runtime.Driver, reporter Reporter, options Option
 	}
 	return &Agent{
 		memory: memory, driver: driver, reporter: reporter, options: options,
-		mail: make(chan struct{}, 1), attempts: map[string]*attempt{}, owes: debts{names: map[string]bool{}},
+		mail: make(chan struct{}, 1), attempts: map[string]*attempt{}, inquiries: map[string]*inquiry{}, owes: debts{names: map[string]bool{}},
 	}
 }
 
@@ -213,6 +224,9 @@ func (a *Agent) take(ctx context.Context, in inbox) {
 	for _, name := range in.ended {
 		a.settle(ctx, name)
 	}
+	for _, name := range in.told {
+		a.hearRegistry(ctx, name)
+	}
 	if !in.heard {
 		return
 	}
@@ -238,7 +252,7 @@ func (a *Agent) pass(ctx context.Context) time.Time {
 			break
 		}
 	}
-	due := a.bring(ctx)
+	due := earlier(a.bring(ctx), a.inquire(ctx))
 	a.report()
 	return due
 }
@@ -323,6 +337,7 @@ func (a *Agent) report() {
 		Ledger:     maps.Clone(a.ledger),
 		Inventory:  a.inventory,
 		Work:       a.work(),
+		Unanswered: a.unanswered(),
 		Node:       a.node(),
 		Trouble:    a.trouble.String(),
 	}, a.last)

@@ -193,7 +193,13 @@ func (a *Agent) failed(ctx context.Context, name string, t *attempt, err error) 
 	t.failures++
 	reason, wait := verdict(err, t.failures)
 	t.next = time.Now().Add(wait)
-	failure := &store.Failure{Digest: t.digest, Reason: reason, Message: report.Cut(err.Error()), Attempts: t.failures, Since: time.Now().Truncate(time.Second)}
+	klog.FromContext(ctx).Info("Image failed, trying again", "image", name, "reason", reason, "err", err, "attempts", t.failures, "in", wait.Round(time.Second))
+	a.rememberFailure(ctx, name, store.Failure{Digest: t.digest, Reason: reason, Message: report.Cut(err.Error()), Attempts: t.failures})
+}
+
+// rememberFailure notes that an image fails, since now if it did not before.
+func (a *Agent) rememberFailure(ctx context.Context, name string, failure store.Failure) {
+	failure.Since = time.Now().Truncate(time.Second)
 	entry := a.ledger[name]
 	entry.Name = name
 	before := entry.Failure
@@ -201,9 +207,8 @@ func (a *Agent) failed(ctx context.Context, name string, t *attempt, err error) 
 	if known {
 		failure.Since = before.Since
 	}
-	entry.Failure = failure
-	klog.FromContext(ctx).Info("Image failed, trying again", "image", name, "reason", reason, "err", err, "attempts", t.failures, "in", wait.Round(time.Second))
-	if known && before.Reason == reason {
+	entry.Failure = &failure
+	if known && before.Reason == failure.Reason {
 		a.ledger[name] = entry // another failure of the same kind is not worth a write to the card
 		return
 	}

@@ -23,15 +23,23 @@ func (a *Agent) hearCredentials() {
 		return
 	}
 	for _, name := range a.options.Keyring.Hear(a.desired) {
+		if q := a.inquiries[name]; q != nil && mendable(q.reason) {
+			q.next = time.Time{}
+		}
 		failure := a.ledger[name].Failure
 		t := a.attempts[name]
 		if t == nil || t.cancel != nil || failure == nil {
 			continue
 		}
-		if reason := fetch.Reason(failure.Reason); reason == fetch.Unauthorized || reason == fetch.NotFound {
+		if mendable(failure.Reason) {
 			t.next = time.Time{}
 		}
 	}
+}
+
+// mendable says whether other credentials may help.
+func mendable(reason string) bool {
+	return fetch.Reason(reason) == fetch.Unauthorized || fetch.Reason(reason) == fetch.NotFound
 }
 
 // noteCredentials takes note of credentials that attempts could not open.

@@ -17,7 +17,9 @@
 //  4. What is reported as observed was carried out as far as the report says: a generation
 //     is reported when the runtime was looked at with it, and a removal as done when
 //     neither the image nor an attempt at it is left.
-//  5. Sealed credentials pass through here closed: they are stored with the wish, and a
+//  5. A tag that is this node's to resolve is asked for and reported, and brought only when
+//     the wish names a digest. What a registry does not answer changes nothing.
+//  6. Sealed credentials pass through here closed: they are stored with the wish, and a
 //     keyring opens them for who pulls. The key to seal to is in every status.
 //
 // Failure model: a runtime that does not answer is asked again every few seconds, and the

@@ -48,11 +48,10 @@ const (
 	ReasonNotPullable      = "NotPullable"      // the registry says no: image or rights are wrong
 	ReasonInconclusive     = "Inconclusive"     // the registry did not answer: tried again
 	ReasonAllPullable      = "AllPullable"      // every image was found
-	ReasonNotChecked       = "NotChecked"       // precheck is Off and nothing is resolved yet
+	ReasonNotChecked       = "NotChecked"       // nothing is looked up yet, or not by the controller (spec.resolve: Node)
 	ReasonTooManyFailures  = "TooManyFailures"  // the rollout stopped: spec.rollout.maxFailurePercent
 	ReasonNotAllowed       = "NotAllowed"       // a limit of the controller's settings refuses the spec
 	ReasonPolicyMissing    = "PolicyMissing"    // the admission policy for agents is not in place
-	ReasonUnsupported      = "Unsupported"      // the spec asks for what this release cannot do
 )
 
 // Reasons of images on a node.

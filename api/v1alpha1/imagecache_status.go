@@ -91,16 +91,37 @@ type ImageStatus struct {
 	// +kubebuilder:validation:MaxLength=255
 	Name string `json:"name"`
 	// digest is what the name stands for on every node of the fleet. Empty until it
-	// was looked up.
+	// was looked up, and while the sites do not agree where spec.resolve is Node.
 	// +optional
 	// +kubebuilder:validation:MaxLength=71
 	Digest string `json:"digest,omitempty"`
-	// check is the outcome of looking the image up in its registry.
+	// check is the outcome of looking the image up in its registry. Absent where
+	// spec.resolve is Node: the controller asks no registry.
 	// +optional
 	Check *ImageCheck `json:"check,omitempty"`
+	// sites sums up what the tag stands for in the sites of the selected nodes, where
+	// spec.resolve is Node.
+	// +optional
+	Sites *ImageSites `json:"sites,omitempty"`
 	// nodes counts the nodes that should hold this image.
 	// +optional
 	Nodes NodeCounts `json:"nodes"`
+}
+
+// ImageSites sums up what a tag stands for in the sites. A node that no label puts into a
+// site is a site of its own.
+type ImageSites struct {
+	// sites is the number of sites with selected nodes.
+	Sites int32 `json:"sites"`
+	// resolved is the number of them that have a digest.
+	Resolved int32 `json:"resolved"`
+	// digests is the number of different digests that they have: more than 1 is drift
+	// between sites.
+	Digests int32 `json:"digests"`
+	// drifted is the number of sites in which some node found another digest in its
+	// registry than the one that is kept for the site. A refresh brings them together.
+	// +optional
+	Drifted int32 `json:"drifted,omitempty"`
 }
 
 // Verdict is the outcome of looking an image up in its registry.

@@ -81,7 +81,11 @@ type ImageCacheSpec struct {
 
 	// resolve says who looks up tags. Controller (default): the controller, once for
 	// the fleet. Node: the agents, for registries that only the site can reach; the
-	// first digest found in a site is kept for that site.
+	// first digest found in a site (node label edgecache.dev/site, else
+	// topology.kubernetes.io/zone, else each node for itself) is kept for that site until
+	// a refresh finds another. The controller then asks no registry and checks nothing
+	// ahead. Where an ImageCache with Controller wants the same image on a node, its
+	// digest counts there.
 	// +optional
 	// +kubebuilder:default=Controller
 	// +kubebuilder:validation:Enum=Controller;Node

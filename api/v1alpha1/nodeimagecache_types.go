@@ -80,10 +80,20 @@ type NodeImage struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=255
 	Name string `json:"name"`
-	// digest is what the name stands for.
-	// +required
+	// digest is what the name stands for. Empty while resolve is Node and no node of the
+	// site has found a digest yet: what the node holds under the name stays as it is.
+	// +optional
 	// +kubebuilder:validation:MaxLength=71
-	Digest string `json:"digest"`
+	Digest string `json:"digest,omitempty"`
+	// resolve is Node where the agents of the site turn the tag into a digest: each asks
+	// its registry and reports what it found. Absent means that the controller does.
+	// +optional
+	// +kubebuilder:validation:Enum=Controller;Node
+	Resolve ResolveMode `json:"resolve,omitempty"`
+	// resolveEvery is how often the agent asks the registry again while resolve is Node.
+	// Absent means never.
+	// +optional
+	ResolveEvery *metav1.Duration `json:"resolveEvery,omitempty"`
 	// size is what the node has to download at most, in bytes; 0 when unknown.
 	// +optional
 	Size int64 `json:"size,omitempty"`
@@ -114,8 +124,8 @@ type NodeImage struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=16
 	CredentialIDs []string `json:"credentialIDs,omitempty"`
-	// refreshToken changes when the agent should verify the image at once. Not set by this
-	// release.
+	// refreshToken changes when the agent should ask the registry again at once, where
+	// resolve is Node. It comes from the annotation edgecache.dev/requestedAt.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	RefreshToken string `json:"refreshToken,omitempty"`
@@ -267,10 +277,14 @@ type NodeImageStatus struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=255
 	Name string `json:"name"`
-	// digest is the wished digest that this entry is about.
+	// digest is the wished digest that this entry is about. Empty while the spec names none.
 	// +required
 	// +kubebuilder:validation:MaxLength=71
 	Digest string `json:"digest"`
+	// resolved is what the agent found when it asked the registry for the tag, where the
+	// spec asks for that.
+	// +optional
+	Resolved *ResolvedTag `json:"resolved,omitempty"`
 	// current is the digest that the name stands for on the node, where it is not the
 	// wished one: pods that use the name start from it.
 	// +optional
@@ -300,6 +314,28 @@ type NodeImageStatus struct {
 	// since is when the image entered this phase, or began to fail. Absent for Cached.
 	// +optional
 	Since *metav1.Time `json:"since,omitempty"`
+}
+
+// ResolvedTag is what an agent found when it asked a registry for a tag.
+type ResolvedTag struct {
+	// digest that the registry gave. Empty when it gave none, or what it gave is outdated:
+	// another digest is wished since.
+	// +optional
+	// +kubebuilder:validation:MaxLength=71
+	Digest string `json:"digest,omitempty"`
+	// refreshToken is the one of the spec that was answered last.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	RefreshToken string `json:"refreshToken,omitempty"`
+	// newer is true where the registry gave another digest than the wished one, and was
+	// asked while that was wished.
+	// +optional
+	Newer bool `json:"newer,omitempty"`
+	// reason is a CamelCase word for why the registry gave no answer to the refresh token
+	// of the spec. It is asked again.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
 }
 
 // OtherImage is an image that the runtime holds and no ImageCache asked for.

@@ -34,6 +34,7 @@ type Cache struct {
 	owner  Owner
 	state  v1alpha1.CacheState
 	policy policy
+	byNode bool
 	lists  []list
 	refs   []imageref.Reference
 	seen   map[imageref.Reference]bool // the set of refs
@@ -55,7 +56,10 @@ type list struct {
 // out and reported with their field; the rest of the cache stays usable. A list whose
 // affinity does not parse selects no node.
 func Compile(ic *v1alpha1.ImageCache) (*Cache, field.ErrorList) {
-	c := &Cache{owner: OwnerOf(ic), state: stateOf(ic), policy: policyOf(&ic.Spec), seen: map[imageref.Reference]bool{}}
+	c := &Cache{
+		owner: OwnerOf(ic), state: stateOf(ic), policy: policyOf(&ic.Spec), byNode: ic.Spec.Resolve == v1alpha1.ResolveNode,
+		seen: map[imageref.Reference]bool{},
+	}
 	var errs field.ErrorList
 	for i := range ic.Spec.CacheSpec {
 		l, lerrs := compileList(&ic.Spec.CacheSpec[i], field.NewPath("spec", "cacheSpec").Index(i))
@@ -162,6 +166,9 @@ func (c *Cache) Suspended() *Cache {
 	held.state = v1alpha1.StateSuspended
 	return &held
 }
+
+// ByNode says whether nodes turn the cache's tags into digests.
+func (c *Cache) ByNode() bool { return c.byNode }
 
 // References gives the distinct images of all lists, in order of appearance.
 func (c *Cache) References() []imageref.Reference { return c.refs }

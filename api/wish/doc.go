@@ -12,6 +12,8 @@
 //     pin Always beats Never, the highest keepPrevious and the highest priority win.
 //  3. Each image stands once in the result, under its canonical reference, with every
 //     cache that asks for it as owner; the result is sorted by reference.
-//  4. A Suspended cache holds exactly the images that the node's current spec has on its
-//     behalf, whatever its own spec says now. A Purged or deleted cache asks for nothing.
+//  4. A Suspended cache holds exactly the images that the node's current spec has a digest
+//     for on its behalf, whatever its own spec says now. A Purged or deleted cache asks for
+//     nothing.
+//  5. Which owners have nodes resolve an image is carried along; who wins is the caller's.
 package wish

@@ -26,6 +26,9 @@ type Image struct {
 	// Holders are those of the owners that are Suspended, sorted: they hold the image only
 	// because the node's spec names them.
 	Holders []Owner
+	// ByNode are those of the owners that have nodes resolve the image, sorted. Suspended
+	// ones are not among them.
+	ByNode []Owner
 	// Held is the digest that a Suspended cache holds the image at. It counts only as
 	// long as no cache that is not suspended asks for the image too.
 	Held digest.Digest
@@ -55,14 +58,18 @@ type merge struct {
 
 // add lets a cache ask for an image.
 func (m *merge) add(c *Cache, r imageref.Reference) {
-	m.put(r, c.owner, c.policy).Held = ""
+	img := m.put(r, c.owner, c.policy)
+	img.Held = ""
+	if c.byNode {
+		img.ByNode = append(img.ByNode, c.owner)
+	}
 }
 
 // hold lets a suspended cache keep what the node's spec has on its behalf, policy
-// included.
+// included. An entry without a digest holds nothing.
 func (m *merge) hold(c *Cache, current []v1alpha1.NodeImage) {
 	for i := range current {
-		if !slices.Contains(current[i].Owners, string(c.owner)) {
+		if current[i].Digest == "" || !slices.Contains(current[i].Owners, string(c.owner)) {
 			continue
 		}
 		r, err := imageref.Parse(current[i].Name)
@@ -108,6 +115,7 @@ func (m *merge) sorted() []Image {
 	for _, img := range m.images {
 		slices.Sort(img.Owners)
 		img.Owners = slices.Compact(img.Owners)
+		slices.Sort(img.ByNode)
 		slices.Sort(img.Holders)
 		img.Holders = slices.Compact(img.Holders)
 		out = append(out, *img)

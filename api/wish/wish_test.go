@@ -87,6 +87,24 @@ func TestFor(t *testing.T) {
 			current: []v1alpha1.NodeImage{{Name: "docker.io/library/app:v1", Digest: digestA, Owners: []string{"ns/a", "ns/b"}}},
 			want:    []Image{func() Image { i := image("app:v1", "ns/a", "ns/b"); i.Holders = []Owner{"ns/a"}; return i }()},
 		},
+		"who has nodes resolve the image is named": {
+			node: lisbon,
+			caches: []*v1alpha1.ImageCache{
+				with(cache("a", images("app:v1")), byNode), cache("b", images("app:v1")), with(cache("c", images("app:v1")), byNode, suspend),
+			},
+			current: []v1alpha1.NodeImage{{Name: "docker.io/library/app:v1", Digest: digestA, Owners: []string{"ns/c"}}},
+			want: []Image{func() Image {
+				i := image("app:v1", "ns/a", "ns/b", "ns/c")
+				i.ByNode, i.Holders = []Owner{"ns/a"}, []Owner{"ns/c"}
+				return i
+			}()},
+		},
+		"a suspended cache holds nothing where no digest was found yet": {
+			node:    lisbon,
+			caches:  []*v1alpha1.ImageCache{with(cache("a", images("app:v1")), byNode, suspend)},
+			current: []v1alpha1.NodeImage{{Name: "docker.io/library/app:v1", Resolve: v1alpha1.ResolveNode, Owners: []string{"ns/a"}}},
+			want:    nil,
+		},
 		"purged and deleted caches ask for nothing": {
 			node: lisbon,
 			caches: []*v1alpha1.ImageCache{
@@ -204,6 +222,11 @@ func checkShape(t *testing.T, seed uint64, got []Image) {
 		if len(img.Owners) == 0 || !slices.IsSorted(img.Owners) {
 			t.Errorf("seed %d: owners of %v = %v", seed, img.Ref, img.Owners)
 		}
+		for _, o := range img.ByNode {
+			if !slices.Contains(img.Owners, o) || img.Held != "" {
+				t.Errorf("seed %d: %v has nodes resolve %v, of the owners %v, held at %q", seed, o, img.Ref, img.Owners, img.Held)
+			}
+		}
 	}
 }
 
@@ -225,6 +248,8 @@ func checkMonotone(t *testing.T, seed uint64, n *corev1.Node, caches []*Cache, c
 			switch {
 			case !ok:
 				t.Errorf("seed %d: cache %d takes %v away", seed, k, before.Ref)
+			case slices.ContainsFunc(before.ByNode, func(o Owner) bool { return !slices.Contains(after.ByNode, o) }):
+				t.Errorf("seed %d: cache %d has nodes of %v resolve %v no more", seed, k, before.ByNode, before.Ref)
 			case after.KeepPrevious < before.KeepPrevious, after.Priority < before.Priority,
 				before.Pin == v1alpha1.PinAlways && after.Pin != v1alpha1.PinAlways:
 				t.Errorf("seed %d: cache %d weakens %+v to %+v", seed, k, before, after)
@@ -258,6 +283,12 @@ func checkSelected(t *testing.T, seed uint64, n *corev1.Node, caches []*Cache, c
 		if !want[img.Ref] {
 			t.Errorf("seed %d: nobody asked for %v", seed, img.Ref)
 		}
+		for _, c := range caches {
+			resolves := c.ByNode() && c.State() == v1alpha1.StateCached && slices.Contains(c.On(n), img.Ref)
+			if resolves != slices.Contains(img.ByNode, c.Owner()) {
+				t.Errorf("seed %d: %v has nodes of %v resolve %v: want %v", seed, c.Owner(), img.ByNode, img.Ref, resolves)
+			}
+		}
 	}
 }
 
@@ -290,6 +321,7 @@ func randomCaches(rng *rand.Rand) []*v1alpha1.ImageCache {
 		out = append(out, with(cache(fmt.Sprintf("c%d", i), lists...), func(s *v1alpha1.ImageCacheSpec) {
 			s.State = v1alpha1.CacheState(pick(rng, "", "Cached", "Suspended", "Purged"))
 			s.Pin = v1alpha1.PinMode(pick(rng, "", "Always", "Never"))
+			s.Resolve = v1alpha1.ResolveMode(pick(rng, "", "Controller", "Node"))
 			s.Priority = rng.Int32N(10)
 			if rng.IntN(2) == 0 {
 				s.KeepPrevious = new(rng.Int32N(4))
@@ -349,12 +381,16 @@ func cache(name string, lists ...v1alpha1.CacheSpecImages) *v1alpha1.ImageCache 
 	}
 }
 
-func with(ic *v1alpha1.ImageCache, edit func(*v1alpha1.ImageCacheSpec)) *v1alpha1.ImageCache {
-	edit(&ic.Spec)
+func with(ic *v1alpha1.ImageCache, edits ...func(*v1alpha1.ImageCacheSpec)) *v1alpha1.ImageCache {
+	for _, edit := range edits {
+		edit(&ic.Spec)
+	}
 	return ic
 }
 
 func suspend(s *v1alpha1.ImageCacheSpec) { s.State = v1alpha1.StateSuspended }
+
+func byNode(s *v1alpha1.ImageCacheSpec) { s.Resolve = v1alpha1.ResolveNode }
 
 func deleted(ic *v1alpha1.ImageCache) *v1alpha1.ImageCache {
 	ic.DeletionTimestamp = new(metav1.Now())

@@ -16,10 +16,13 @@ import (
 // dockerHub is the host that serves docker.io.
 const dockerHub = "registry-1.docker.io"
 
+// logins gives the logins for an image at a host, in the order to try them.
+type logins = func(name imageref.Reference, host string) ([]fetch.Login, error)
+
 // credentials gives those that the wish has for an image, and then the node's own out of a
 // docker config file, as the kubelet tries a pod's before its own. The file is read anew for
 // each pull, so that a rotated one needs no restart. No file is no credentials.
-func credentials(ring *keyring.Ring, file string) func(imageref.Reference, string) ([]fetch.Login, error) {
+func credentials(ring *keyring.Ring, file string) logins {
 	return func(name imageref.Reference, host string) ([]fetch.Login, error) {
 		own, err := fromFile(file, name, host)
 		return append(ring.For(name, host), own...), err

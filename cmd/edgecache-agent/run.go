@@ -50,7 +50,9 @@ func run(ctx context.Context, c *config) error {
 		return errors.Join(err, memory.Close())
 	}
 	ring := keyring.New(key)
-	driver, err := newDriver(c, ring) //nolint:contextcheck // opening a layout directory takes no context
+	login := credentials(ring, c.DockerConfig)
+	source := fetch.NewRegistry(fetch.RegistryOptions{HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion})
+	driver, err := newDriver(c, source, login) //nolint:contextcheck // opening a layout directory takes no context
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
@@ -60,7 +62,7 @@ func run(ctx context.Context, c *config) error {
 	}
 	reporter := report.NewReporter(client)
 	agent := edgeagent.New(memory, driver, reporter, edgeagent.Options{
-		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk, Keyring: ring,
+		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
 	})
 	err = together(ctx, agent.Run,
 		func(ctx context.Context) { intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter}) },
@@ -110,9 +112,7 @@ func remember(ctx context.Context, c *config) (*store.Store, error) {
 	return memory, nil
 }
 
-func newDriver(c *config, ring *keyring.Ring) (runtime.Driver, error) {
-	login := credentials(ring, c.DockerConfig)
-	source := fetch.NewRegistry(fetch.RegistryOptions{HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion})
+func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver, error) {
 	options := fetch.Options{Parallel: c.BlobsAtOnce}
 	socket := strings.TrimPrefix(c.RuntimeEndpoint, "unix://")
 	switch c.Runtime {

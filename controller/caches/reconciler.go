@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -31,12 +30,11 @@ import (
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/controller/sites"
 	"edgecache.dev/internal/brief"
 )
 
 const (
-	// defaultRefresh is the refresh interval where none is given.
-	defaultRefresh = 15 * time.Minute
 	// gatherLookUps is how long nodes are not told of some images while others are looked up.
 	gatherLookUps = 5 * time.Second
 	// refreshJitter spreads refreshes by this share of the interval.
@@ -59,6 +57,7 @@ type Reconciler struct {
 	View        *fleet.View
 	Leases      *fleet.LeaseClock
 	Table       *resolution.Table
+	Sites       *sites.Sites
 	Gates       *rollout.Gates
 	Vault       *credentials.Vault
 	Accounts    *limits.Accounts
@@ -144,13 +143,15 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	if wait == 0 {
 		view = r.judge(view)
 	}
-	f := r.facts(ic, view, round, images)
+	f := r.facts(ic, view, images)
 	targets := f.targets()
 	members := r.tally(f, view, targets)
+	r.sumUpSites(f)
+	r.reckon(f, view, round)
 	r.Metrics.CacheNodes(owner, f.tally.nodes)
 	if wait == 0 {
-		f.rollout = r.roll(ic, view, members, targets)
-		r.touch(ic, view, round, targets)
+		f.rollout = r.roll(f, view, members, targets)
+		r.touch(f, view, round, targets)
 		wait = round.due(now)
 	}
 	rest, err := r.publish(ctx, f, view, round)
@@ -204,7 +205,9 @@ func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *r
 		Known:   ic.Status.Images,
 		Trusted: ic.Spec.Precheck == v1alpha1.PrecheckOff,
 		Quiet:   !view.Resolves(),
-		Images:  view.References(),
+	}
+	if !view.ByNode() {
+		interest.Images = view.References()
 	}
 	interest.Again, interest.Retry = round.again(ic, r.Clock.Now())
 	for _, s := range ic.Spec.ImagePullSecrets {
@@ -233,8 +236,11 @@ func (r *Reconciler) wantSecrets(ic *v1alpha1.ImageCache) {
 
 // touch has the specs of all nodes concerned worked out again when the cache or a digest
 // changed. Changes of nodes come by themselves.
-func (r *Reconciler) touch(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, targets rollout.Targets) {
-	now := fingerprint{generation: ic.Generation, state: view.State(), deleting: ic.DeletionTimestamp != nil, secrets: r.Vault.Versions(view.Owner()), targets: targets}
+func (r *Reconciler) touch(f *facts, view *fleet.Cache, round *round, targets rollout.Targets) {
+	now := fingerprint{
+		generation: f.ic.Generation, state: view.State(), deleting: f.ic.DeletionTimestamp != nil,
+		secrets: r.Vault.Versions(view.Owner()), targets: targets, asks: r.asks(view),
+	}
 	if round.touched.equal(now) {
 		return
 	}
@@ -259,17 +265,24 @@ func (r *Reconciler) touchOwned(owner wish.Owner) {
 }
 
 // facts gathers what the status depends on, but for the nodes.
-func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round, images []image) *facts {
-	f := &facts{
+func (r *Reconciler) facts(ic *v1alpha1.ImageCache, view *fleet.Cache, images []image) *facts {
+	return &facts{
 		unsealed: len(ic.Spec.ImagePullSecrets) > 0 && !r.MaySeal(),
 
 		ic: ic, images: images, refusal: view.Refusal,
 		handled: ic.Status.LastHandledRefreshAt, observed: ic.Status.ObservedGeneration,
 	}
-	if !r.Table.Pending(view.Owner()) {
-		f.handled, f.observed = round.token, ic.Generation
+}
+
+// reckon says how far look-ups are, by the controller or by the nodes that were counted.
+func (r *Reconciler) reckon(f *facts, view *fleet.Cache, round *round) {
+	if r.Table.Pending(view.Owner()) {
+		return
 	}
-	return f
+	f.observed = f.ic.Generation
+	if f.tally.owing == 0 {
+		f.handled = round.token
+	}
 }
 
 // publish writes the status if it changed, or says how long it has to wait.
@@ -302,8 +315,12 @@ func (r *Reconciler) publish(ctx context.Context, f *facts, view *fleet.Cache, r
 func (r *Reconciler) images(view *fleet.Cache) []image {
 	var out []image
 	for _, ref := range view.References() {
-		img := image{name: ref.String(), ref: ref}
-		img.target, img.check = r.Table.Known(ref, view.Owner())
+		img := image{name: ref.String(), ref: ref, byNode: view.ByNode()}
+		if img.byNode {
+			img.target = ref.Digest()
+		} else {
+			img.target, img.check = r.Table.Known(ref, view.Owner())
+		}
 		out = append(out, img)
 	}
 	for _, e := range view.Errs {
@@ -315,20 +332,19 @@ func (r *Reconciler) images(view *fleet.Cache) []image {
 	return out
 }
 
-// tally counts the selected nodes, and gives them as a rollout sees them if there is one.
-func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets) []rollout.Node {
+// tally counts the selected nodes, and gives them if there is a rollout that needs them.
+func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets) []member {
 	far := judge(holding)
 	if view.State() == v1alpha1.StatePurged {
 		far = purged(string(view.Owner()))
 	}
-	now := r.Clock.Now()
-	gate := r.Gates.Of(view.Owner())
-	current := maps.Equal(gate.Targets, targets)
-	lists := f.tally.lists(view.Lists(), r.Table.Target, targets, gate.Targets)
-	var members []rollout.Node
+	now, asks, refs := r.Clock.Now(), r.asks(view), view.Lists()
+	f.tally.aims = aims{byNode: view.ByNode(), fleet: r.Table.Target, site: r.Sites.Digest, next: targets, last: r.Gates.Of(view.Owner()).Targets}
+	var members []member
 	var images []*subject
 	all, _ := r.Nodes.List(labels.Everything()) // a lister over an informer's store cannot fail
 	for i, n := range all {
+		lists := f.tally.lists(refs, fleet.OwnSite(n))
 		images = images[:0]
 		for list := range view.Selecting(n) {
 			images = appendNew(images, lists[list], i+1)
@@ -338,8 +354,12 @@ func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets)
 		}
 		m := r.member(n, images, now)
 		f.tally.count(m, far)
+		if view.ByNode() {
+			f.tally.place(&m, asks)
+		}
 		if view.Rollout {
-			members = append(members, rolloutNode(n, &m, far, gate, current))
+			m.images = slices.Clone(images)
+			members = append(members, m)
 		}
 	}
 	return members
@@ -348,7 +368,7 @@ func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets)
 // member is a node with its images, as far as the stores know it.
 func (r *Reconciler) member(n *corev1.Node, images []*subject, now time.Time) member {
 	fresh, _ := r.Leases.Fresh(n.Name, now)
-	m := member{name: n.Name, images: images, reach: fleet.ReachOf(n, fresh)}
+	m := member{name: n.Name, site: fleet.OwnSite(n), placed: fleet.Site(n) != "", images: images, reach: fleet.ReachOf(n, fresh)}
 	if object, err := r.Objects.Get(n.Name); err == nil {
 		m.object = object
 	}

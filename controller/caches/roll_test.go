@@ -3,9 +3,6 @@ package caches
 import (
 	"testing"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/rollout"
@@ -21,7 +18,7 @@ func TestRolloutNode(t *testing.T) {
 		last  = "last"
 	)
 	app := mustParse("r.io/app:v1")
-	targets := map[string]rollout.Targets{last: {app: d1}, next: {app: d2}}
+	targets := map[string]rollout.Targets{last: {{Ref: app}: d1}, next: {{Ref: app}: d2}}
 	tests := map[string]struct {
 		spec    string // last, next or nothing
 		reports string // a letter of the legend
@@ -51,13 +48,12 @@ func TestRolloutNode(t *testing.T) {
 			}
 			object := nodeObject(app, tc.reports, 1)
 			if asked := targets[tc.spec]; asked != nil {
-				object.Spec.Images = []v1alpha1.NodeImage{{Name: app.String(), Digest: asked[app].String()}}
+				object.Spec.Images = []v1alpha1.NodeImage{{Name: app.String(), Digest: asked.Of(app, "").String()}}
 			}
 			gate := gates.Of(owner)
-			image := &subject{name: app.String(), want: d2.String(), next: d2.String(), last: gate.Targets[app].String()}
+			image := &subject{name: app.String(), want: d2.String(), next: d2.String(), last: gate.Targets.Of(app, "").String()}
 			m := &member{name: "n1", reach: fleet.Connected, images: []*subject{image}, object: object}
-			node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
-			got := rolloutNode(node, m, holding, gate, tc.letInTo == next)
+			got := rolloutNode(m, gate, tc.letInTo == next)
 			if got.Progress != tc.want || got.Busy != tc.busy {
 				t.Errorf("progress %d, busy %t; want %d, %t", got.Progress, got.Busy, tc.want, tc.busy)
 			}

@@ -9,6 +9,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/rollout"
 )
 
@@ -38,10 +39,12 @@ type fingerprint struct {
 	deleting   bool
 	secrets    string
 	targets    rollout.Targets
+	asks       map[imageref.Reference]fleet.Ask
 }
 
 func (f fingerprint) equal(g fingerprint) bool {
-	return f.generation == g.generation && f.state == g.state && f.deleting == g.deleting && f.secrets == g.secrets && maps.Equal(f.targets, g.targets)
+	return f.generation == g.generation && f.state == g.state && f.deleting == g.deleting && f.secrets == g.secrets &&
+		maps.Equal(f.targets, g.targets) && maps.Equal(f.asks, g.asks)
 }
 
 // of gives the round of a cache. A cache seen for the first time continues where its
@@ -75,10 +78,7 @@ func (r *rounds) forget(owner wish.Owner) {
 // schedule sets when the next periodic refresh is due. After a start or a change of the
 // interval it falls anywhere within one interval.
 func (r *round) schedule(ic *v1alpha1.ImageCache, now time.Time) {
-	interval := defaultRefresh
-	if ic.Spec.RefreshInterval != nil {
-		interval = ic.Spec.RefreshInterval.Duration
-	}
+	interval := fleet.RefreshInterval(&ic.Spec)
 	switch {
 	case interval == 0:
 		r.next = time.Time{}
@@ -109,14 +109,6 @@ func (r *round) again(ic *v1alpha1.ImageCache, now time.Time) (tags func(imagere
 		r.next = now.Add(jittered(r.interval))
 	}
 	return func(ref imageref.Reference) bool {
-		return ref.Tag() != "" && (asked || refresh && always(ic.Spec.ImagePullPolicy, ref))
+		return ref.Tag() != "" && (asked || refresh && fleet.AtEveryRefresh(ic.Spec.ImagePullPolicy, ref))
 	}, asked
-}
-
-// always says whether a tag is looked up at every refresh.
-func always(policy v1alpha1.PullPolicy, ref imageref.Reference) bool {
-	if policy == "" {
-		return ref.Moves()
-	}
-	return policy == v1alpha1.PullAlways
 }

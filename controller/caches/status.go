@@ -35,6 +35,8 @@ type image struct {
 	ref    imageref.Reference // zero when the name does not parse
 	target digest.Digest
 	check  *v1alpha1.ImageCheck // nil while nothing is known
+	byNode bool                 // nodes resolve it, each site for itself
+	sites  *v1alpha1.ImageSites // nil unless it is a tag that nodes resolve
 }
 
 // facts is all that a cache's status depends on.
@@ -80,14 +82,14 @@ func (f *facts) imageStatuses() []v1alpha1.ImageStatus {
 		limit = min(limit, maxMessages/n)
 	}
 	for _, img := range f.images {
-		st := v1alpha1.ImageStatus{Name: img.name, Digest: img.target.String()}
+		st := v1alpha1.ImageStatus{Name: img.name, Digest: img.target.String(), Sites: img.sites}
 		if img.check != nil {
 			check := *img.check
 			check.Message = brief.JSON(check.Message, limit)
 			st.Check = &check
 		}
-		if s := f.tally.subjects[img.ref]; s != nil {
-			st.Nodes = s.counts
+		if counts := f.tally.images[img.ref]; counts != nil {
+			st.Nodes = *counts
 		}
 		out = append(out, st)
 	}
@@ -193,6 +195,9 @@ func (f *facts) pullable() verdict {
 	worst := f.worstCheck()
 	switch {
 	case worst == nil:
+	case worst.byNode:
+		v.status, v.reason = metav1.ConditionUnknown, v1alpha1.ReasonNotChecked
+		v.message = "not checked: with spec.resolve: Node the nodes ask their registries, the controller asks none"
 	case worst.check == nil:
 		v.status, v.reason, v.message = metav1.ConditionUnknown, v1alpha1.ReasonNotChecked, worst.name+" was not looked up yet"
 	case worst.check.Verdict == v1alpha1.VerdictNotPullable:
@@ -293,7 +298,7 @@ func (f *facts) firstUnresolved() *image {
 	var found *image
 	for i := range f.images {
 		img := &f.images[i]
-		if img.target == "" && (found == nil || found.check == nil && img.check != nil) {
+		if img.target == "" && !img.byNode && (found == nil || found.check == nil && img.check != nil) {
 			found = img
 		}
 	}
@@ -320,7 +325,21 @@ func (f *facts) sentence() string {
 			parts = append(parts, fmt.Sprintf("%d %s", p.count, p.what))
 		}
 	}
+	if n := f.drifting(); n > 0 {
+		parts = append(parts, fmt.Sprintf("sites differ on %d images", n))
+	}
 	return strings.Join(parts, ", ")
+}
+
+// drifting counts the images that sites, or nodes of one site, found different digests for.
+func (f *facts) drifting() int {
+	n := 0
+	for i := range f.images {
+		if s := f.images[i].sites; s != nil && (s.Digests > 1 || s.Drifted > 0) {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *facts) newestFailure() string {

@@ -111,15 +111,15 @@ func TestPullable(t *testing.T) {
 	}
 }
 
-func TestUnsupported(t *testing.T) {
+func TestRefused(t *testing.T) {
 	t.Parallel()
 	f := factsOf("CC")
-	f.refusal = fleet.Refusal{Reason: v1alpha1.ReasonUnsupported, Message: "spec.resolve: Node: set it to Controller"}
+	f.refusal = fleet.Refusal{Reason: v1alpha1.ReasonNotAllowed, Message: "spec.priority is 7: it may be 5 at most"}
 	s := f.status()
-	if got := conditions(s); got != "False/Unsupported True/AllCached -" {
+	if got := conditions(s); got != "False/NotAllowed True/AllCached -" {
 		t.Errorf("conditions = %q", got)
 	}
-	if !strings.Contains(s.Conditions[len(s.Conditions)-1].Message, "set it to Controller") {
+	if !strings.Contains(s.Conditions[len(s.Conditions)-1].Message, "may be 5 at most") {
 		t.Errorf("Stalled does not say what to do: %+v", s.Conditions)
 	}
 }
@@ -157,6 +157,8 @@ func factsOf(nodes string) *facts {
 		ic:     &v1alpha1.ImageCache{ObjectMeta: metav1.ObjectMeta{Generation: 3}},
 		images: []image{{name: ref.String(), ref: ref, target: d1, check: check(v1alpha1.VerdictPullable, "")}},
 	}
+	f.tally.aims.fleet = func(imageref.Reference) digest.Digest { return d1 }
+	images := f.tally.lists([][]imageref.Reference{{ref}}, "")[0]
 	reach, n := fleet.Connected, 0
 	for _, letter := range nodes {
 		if letter == '!' {
@@ -167,7 +169,7 @@ func factsOf(nodes string) *facts {
 			reach = fleet.Unreachable
 		}
 		object := nodeObject(ref, strings.ToUpper(string(letter)), n)
-		f.tally.count(member{name: fmt.Sprintf("node-%d", n), reach: reach, images: []*subject{f.tally.subject(ref, d1, d1, "")}, object: object}, holding)
+		f.tally.count(member{name: fmt.Sprintf("node-%d", n), reach: reach, images: images, object: object}, holding)
 		reach = fleet.Connected
 		n++
 	}
@@ -242,8 +244,8 @@ func TestRoundsAskAgain(t *testing.T) {
 	begin := time.Unix(1000, 0)
 	ic := &v1alpha1.ImageCache{ObjectMeta: metav1.ObjectMeta{UID: "u", Generation: 1}}
 	r := new(rounds).of(ic, begin)
-	if due := r.due(begin); due > defaultRefresh || due <= 0 {
-		t.Errorf("the first refresh is due in %s, want within %s", due, defaultRefresh)
+	if due := r.due(begin); due > fleet.DefaultRefresh || due <= 0 {
+		t.Errorf("the first refresh is due in %s, want within %s", due, fleet.DefaultRefresh)
 	}
 	if tags, asked := r.again(ic, begin); asked || tags(tag) {
 		t.Error("a cache that is new is looked up twice")
@@ -256,7 +258,7 @@ func TestRoundsAskAgain(t *testing.T) {
 	if tags, asked := r.again(ic, begin); !asked || !tags(tag) {
 		t.Errorf("on demand: missing %v, tag %v", asked, tags(tag))
 	}
-	if tags, asked := r.again(ic, begin.Add(defaultRefresh)); asked || tags(tag) || !tags(mustParse("r.io/app:latest")) {
+	if tags, asked := r.again(ic, begin.Add(fleet.DefaultRefresh)); asked || tags(tag) || !tags(mustParse("r.io/app:latest")) {
 		t.Errorf("a periodic refresh asks for what was refused (%v), or not for what moves", asked)
 	}
 }

@@ -19,20 +19,64 @@ import (
 // maxFailures is how many failures a status lists; failureCount has the true number.
 const maxFailures = 20
 
-// subject is an image as it is judged on every node: what is the same on all of them is
-// worked out once.
+// subject is an image as it is judged on the nodes of a site, or of the fleet where the
+// controller resolves it: what is the same on all of them is worked out once.
 type subject struct {
+	ref    imageref.Reference
 	name   string
-	want   string // the digest frozen for the fleet, "" while there is none
+	byNode bool   // nodes resolve it: each site has its own digest
+	want   string // the digest frozen for the fleet or the site, "" while there is none
+	fleet  string // where nodes resolve it, the digest that other ImageCaches brought to some, "" for none
 	next   string // the digest that the cache's own rollout brings, "" while there is none
 	last   string // the digest that its rollout let nodes in to last, "" for none
-	counts v1alpha1.NodeCounts
+	counts *v1alpha1.NodeCounts
 	taken  int // by which node last
+}
+
+// aims say what a cache's images should be.
+type aims struct {
+	byNode bool // nodes resolve tags
+	fleet  func(imageref.Reference) digest.Digest
+	site   func(site string, ref imageref.Reference) (d digest.Digest, drifted bool)
+	// next and last are what the cache's own rollout brings, and brought before.
+	next, last rollout.Targets
+}
+
+func (a *aims) subject(ref imageref.Reference, site string) *subject {
+	s := &subject{ref: ref, name: ref.String(), next: a.next.Of(ref, "").String(), last: a.last.Of(ref, site).String()}
+	switch {
+	case !a.byNode:
+		s.want = a.fleet(ref).String()
+	case ref.Tag() == "":
+		s.want = ref.Digest().String()
+	default:
+		d, _ := a.site(site, ref)
+		s.byNode, s.want, s.next, s.fleet = true, d.String(), d.String(), a.fleet(ref).String()
+	}
+	return s
+}
+
+// elsewhere says whether a node's spec has the image at the fleet's digest, for another
+// ImageCache.
+func (s *subject) elsewhere(entry *v1alpha1.NodeImage) bool {
+	return s.byNode && entry.Resolve != v1alpha1.ResolveNode
+}
+
+// wanted gives the digest that a node should hold.
+func (s *subject) wanted(object *v1alpha1.NodeImageCache) string {
+	if s.fleet != "" {
+		if entry := entryOf(object, s.name); entry != nil && s.elsewhere(entry) {
+			return s.fleet
+		}
+	}
+	return s.want
 }
 
 // member is one selected node.
 type member struct {
 	name   string
+	site   string
+	placed bool // some label says which site it is
 	reach  fleet.Reach
 	images []*subject
 	object *v1alpha1.NodeImageCache // nil while the node has none
@@ -50,11 +94,17 @@ const (
 
 // tally sums up the selected nodes.
 type tally struct {
+	aims         aims
 	nodes        v1alpha1.NodeCounts
-	subjects     map[imageref.Reference]*subject
+	images       map[imageref.Reference]*v1alpha1.NodeCounts
+	sites        map[string][][]*subject // the images of each list, by site; "" where all sites are alike
 	held         int32                   // nodes last known to hold everything, reachable or not
 	failures     []v1alpha1.ImageFailure // the newest, newest first, so that equal tallies give equal statuses
 	failureCount int32
+	// places are the sites of the selected nodes, by tag that nodes resolve; owing is how
+	// many answers to a refresh reachable nodes owe.
+	places map[imageref.Reference]map[string]bool
+	owing  int
 }
 
 // judge decides how far an image is on a node.
@@ -66,7 +116,7 @@ func (t *tally) count(m member, judge judge) {
 	for _, s := range m.images {
 		o, status := judge(m.object, s)
 		whole = min(whole, o)
-		addNode(&s.counts, m.reach, o)
+		addNode(s.counts, m.reach, o)
 		if o == failed && m.reach == fleet.Connected {
 			t.fail(m.name, s, status)
 		}
@@ -77,28 +127,42 @@ func (t *tally) count(m member, judge judge) {
 	}
 }
 
-// lists prepares the images of each list of a cache. Lists that name the same image share
-// its subject.
-func (t *tally) lists(refs [][]imageref.Reference, want func(imageref.Reference) digest.Digest, next, last rollout.Targets) [][]*subject {
-	lists := make([][]*subject, len(refs))
+// lists gives the images of each list of a cache, as they are judged in a site. Lists that
+// name the same image share its subject.
+func (t *tally) lists(refs [][]imageref.Reference, site string) [][]*subject {
+	if !t.aims.byNode {
+		site = ""
+	}
+	if lists, ok := t.sites[site]; ok {
+		return lists
+	}
+	lists, subjects := make([][]*subject, len(refs)), map[imageref.Reference]*subject{}
 	for i := range refs {
 		lists[i] = make([]*subject, 0, len(refs[i]))
 		for _, ref := range refs[i] {
-			lists[i] = append(lists[i], t.subject(ref, want(ref), next[ref], last[ref]))
+			if subjects[ref] == nil {
+				subjects[ref] = t.subject(ref, site)
+			}
+			lists[i] = append(lists[i], subjects[ref])
 		}
 	}
+	if t.sites == nil {
+		t.sites = map[string][][]*subject{}
+	}
+	t.sites[site] = lists
 	return lists
 }
 
-func (t *tally) subject(ref imageref.Reference, want, next, last digest.Digest) *subject {
-	if t.subjects == nil {
-		t.subjects = map[imageref.Reference]*subject{}
+// subject prepares an image; its subjects in all sites are counted together.
+func (t *tally) subject(ref imageref.Reference, site string) *subject {
+	if t.images == nil {
+		t.images = map[imageref.Reference]*v1alpha1.NodeCounts{}
 	}
-	s, ok := t.subjects[ref]
-	if !ok {
-		s = &subject{name: ref.String(), want: want.String(), next: next.String(), last: last.String()}
-		t.subjects[ref] = s
+	s := t.aims.subject(ref, site)
+	if t.images[ref] == nil {
+		t.images[ref] = &v1alpha1.NodeCounts{}
 	}
+	s.counts = t.images[ref]
 	return s
 }
 
@@ -159,7 +223,7 @@ func (m *member) told(target func(*subject) string) bool {
 		if want == "" {
 			continue // nobody can be told yet
 		}
-		if entry := entryOf(m.object, s.name); entry == nil || entry.Digest != want {
+		if entry := entryOf(m.object, s.name); entry == nil || entry.Digest != want && !s.elsewhere(entry) {
 			return false
 		}
 	}
@@ -167,11 +231,11 @@ func (m *member) told(target func(*subject) string) bool {
 }
 
 // progress says how far a node that was let in is with the images that have targets.
-func (m *member) progress(far judge) rollout.Progress {
+func (m *member) progress() rollout.Progress {
 	whole := done
 	for _, s := range m.images {
 		if s.next != "" {
-			o, _ := far(m.object, s)
+			o, _ := holding(m.object, s)
 			whole = min(whole, o)
 		}
 	}
@@ -193,11 +257,13 @@ func entryOf(object *v1alpha1.NodeImageCache, name string) *v1alpha1.NodeImage {
 
 // holding judges whether nodes hold the images at their target digests.
 func holding(object *v1alpha1.NodeImageCache, s *subject) (outcome, *v1alpha1.NodeImageStatus) {
-	status := statusOf(object, s.name)
+	want, status := s.wanted(object), statusOf(object, s.name)
 	switch {
-	case s.want != "" && crowdedOut(object, s.name):
+	case want != "" && crowdedOut(object, s.name):
 		return failed, &v1alpha1.NodeImageStatus{Reason: v1alpha1.ReasonNodeLimit, Message: nodeLimit, Since: &object.CreationTimestamp}
-	case s.want == "" || status == nil || status.Digest != s.want:
+	case want == "" && status != nil && status.Digest == "" && status.Phase == v1alpha1.PhaseFailed:
+		return failed, status // to find out what the tag stands for
+	case want == "" || status == nil || status.Digest != want:
 		return updating, status
 	case status.Phase == v1alpha1.PhaseCached:
 		return done, status

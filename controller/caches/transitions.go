@@ -35,7 +35,7 @@ func transitions(before, after []metav1.Condition) []transition {
 func warns(reason string) bool {
 	switch reason {
 	case v1alpha1.ReasonImagesFailing, v1alpha1.ReasonNotPullable, v1alpha1.ReasonInvalidReference,
-		v1alpha1.ReasonInconclusive, v1alpha1.ReasonNoNodeReachable, v1alpha1.ReasonUnsupported, v1alpha1.ReasonNotAllowed:
+		v1alpha1.ReasonInconclusive, v1alpha1.ReasonNoNodeReachable, v1alpha1.ReasonNotAllowed:
 		return true
 	}
 	return false

@@ -118,6 +118,7 @@ func TestWhatDoesNotFitIsLookedUp(t *testing.T) {
 	refreshed := s.sync("a").DeepCopy()
 	refreshed.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "now"}
 	s.put(s.caches, refreshed)
+	s.View.Put(refreshed)
 	s.looked = nil
 	if _, err := s.Sync(t.Context(), key("a")); err != nil || len(s.looked) != 1 {
 		t.Errorf("a refresh of what does not fit looks up %v (%v)", s.looked, err)

@@ -159,11 +159,11 @@ func TestGaveUp(t *testing.T) {
 
 func TestWhatIsRefusedCountsAsSuspended(t *testing.T) {
 	t.Parallel()
-	v := NewView(limits.Limits{})
+	v := NewView(limits.Limits{{Namespaces: []string{"ns"}, MaxPriority: new(int32(0))}})
 	ic := imageCache("a", "app:v1")
-	ic.Spec.Resolve = v1alpha1.ResolveNode
+	ic.Spec.Priority = 1
 	v.Put(ic)
-	if got := v.Get("ns/a"); got.State() != v1alpha1.StateSuspended || got.Refusal.Reason != v1alpha1.ReasonUnsupported || ic.Spec.State != "" {
+	if got := v.Get("ns/a"); got.State() != v1alpha1.StateSuspended || got.Refusal.Reason != v1alpha1.ReasonNotAllowed || ic.Spec.State != "" {
 		t.Errorf("state %s, refusal %v; the object itself has state %q", got.State(), got.Refusal, ic.Spec.State)
 	}
 	purged := ic.DeepCopy()

@@ -3,6 +3,7 @@ package fleet
 import (
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -17,8 +18,9 @@ type View struct {
 	limits Limits
 
 	mu     sync.RWMutex
-	caches map[wish.Owner]*Cache // guarded by mu; values are immutable
-	list   []*wish.Cache         // guarded by mu; rebuilt when nil, never changed in place
+	caches map[wish.Owner]*Cache      // guarded by mu; values are immutable
+	list   []*wish.Cache              // guarded by mu; rebuilt when nil, never changed in place
+	asks   map[imageref.Reference]Ask // guarded by mu; rebuilt when nil, never changed in place
 }
 
 // Cache is an ImageCache as last seen.
@@ -37,8 +39,12 @@ type Cache struct {
 	// Rollout says that nodes are let in to a change one by one.
 	Rollout bool
 
+	// Token is the value of the annotation edgecache.dev/requestedAt.
+	Token string
+
 	asked      *wish.Cache // as the spec has it
 	weighed    bool        // whether the images' bytes fit is known, or does not matter
+	refreshes  func(imageref.Reference) time.Duration
 	uid        string
 	generation int64
 	deleting   bool
@@ -66,15 +72,30 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	last := v.caches[owner]
-	if last != nil && last.Shows(ic) {
+	token := ic.Annotations[v1alpha1.AnnotationRequestedAt]
+	switch {
+	case last == nil || !last.hasSpecOf(ic):
+		v.compile(ic, last)
+	case last.Token == token:
 		return
+	default: // only a refresh was asked for
+		asked := *last
+		asked.Token = token
+		v.caches[owner] = &asked
 	}
+	v.list, v.asks = nil, nil
+}
+
+// compile prepares an ImageCache whose spec was not seen yet. Callers hold mu.
+func (v *View) compile(ic *v1alpha1.ImageCache, last *Cache) {
+	owner := wish.OwnerOf(ic)
 	deleting := ic.DeletionTimestamp != nil
 	refusal := v.refuse(ic)
 	compiled, errs := wish.Compile(ic)
 	c := &Cache{
 		asked: compiled, Errs: errs, Rollout: ic.Spec.Rollout != nil,
 		Barred: refusal.Reason != "", weighed: !v.limits.Weighs(ic.Namespace),
+		Token: ic.Annotations[v1alpha1.AnnotationRequestedAt], refreshes: refreshes(&ic.Spec),
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
 	}
@@ -83,7 +104,6 @@ func (v *View) Put(ic *v1alpha1.ImageCache) {
 		c.before = last.Cache
 	}
 	v.caches[owner] = c
-	v.list = nil
 }
 
 // Judge notes whether the bytes of a cache's images fit: refusal is zero when they do. Until
@@ -100,7 +120,7 @@ func (v *View) Judge(c *Cache, refusal Refusal) *Cache {
 	defer v.mu.Unlock()
 	if v.caches[c.Owner()] == c {
 		v.caches[c.Owner()] = &judged
-		v.list = nil
+		v.list, v.asks = nil, nil
 	}
 	return &judged
 }
@@ -119,13 +139,14 @@ func (c *Cache) Resolves() bool { return !c.Barred && c.asked.State() == v1alpha
 // Shows says whether the ImageCache stands as it is in the view. It does not while an event
 // is on its way.
 func (c *Cache) Shows(ic *v1alpha1.ImageCache) bool {
+	return c.hasSpecOf(ic) && c.Token == ic.Annotations[v1alpha1.AnnotationRequestedAt]
+}
+
+func (c *Cache) hasSpecOf(ic *v1alpha1.ImageCache) bool {
 	return c.uid == string(ic.UID) && c.generation == ic.Generation && c.deleting == (ic.DeletionTimestamp != nil)
 }
 
 func (v *View) refuse(ic *v1alpha1.ImageCache) Refusal {
-	if ic.Spec.Resolve == v1alpha1.ResolveNode {
-		return Refusal{v1alpha1.ReasonUnsupported, "spec.resolve: Node is not supported by this release: set it to Controller"}
-	}
 	if rule := v.limits.Refusal(ic); rule != "" {
 		return Refusal{v1alpha1.ReasonNotAllowed, rule}
 	}
@@ -137,7 +158,7 @@ func (v *View) Delete(owner wish.Owner) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.caches, owner)
-	v.list = nil
+	v.list, v.asks = nil, nil
 }
 
 // Get gives one ImageCache, nil when there is none.

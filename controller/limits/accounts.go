@@ -122,7 +122,7 @@ func (a *Accounts) Covers(owner wish.Owner, d digest.Digest) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	at := a.namespaces[owner.Namespace()]
-	return at != nil && at.refused[owner] == "" && at.claims[owner].Named[d]
+	return at != nil && at.refused[owner] == "" && (at.claims[owner].Open || at.claims[owner].Named[d])
 }
 
 // decide gives the ImageCaches for which it changed something. Callers hold mu.

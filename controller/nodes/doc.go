@@ -14,7 +14,8 @@
 //     agent reports it gone or it is wanted again.
 //  3. A digest that was once written for a name is replaced by a newer one, never taken
 //     away because a registry or the controller's memory lost it.
-//  4. An object belongs to one Node by UID. The object of a Node that was deleted and
+//  4. Of an image whose digest nodes have to find out nothing is removed before there is one.
+//  5. An object belongs to one Node by UID. The object of a Node that was deleted and
 //     made again under its name is replaced by an empty one.
 //
 // Failure model: all state is in the API server. A lost write is found again by comparing

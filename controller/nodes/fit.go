@@ -9,7 +9,8 @@ import (
 )
 
 // maxSpecBytes is the spec's share of the 1 MiB that a NodeImageCache may have: 1,000
-// images with names of 255 characters take 400 KB without their owners.
+// images with names of 255 characters take 400 KB without their owners, tags that nodes
+// resolve up to 90 KB more: then nobody is named, and the object is a little above 1 MiB.
 const maxSpecBytes = 440 << 10
 
 // fit drops owners until the spec is within its share: all but one of each image, then all.

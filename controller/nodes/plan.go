@@ -11,6 +11,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/api/wish"
+	"edgecache.dev/controller/fleet"
 )
 
 // MaxImages is how many images one node is asked to hold, as the CRD allows.
@@ -41,8 +42,12 @@ type planInput struct {
 	object  *v1alpha1.NodeImageCache
 	wish    []wish.Image
 	targets Targets
-	size    func(digest.Digest) int64
-	gaveUp  func(wish.Owner) bool
+	// atSite gives what a tag stands for in the node's site, "" while there is no digest,
+	// and when its nodes ask for it again.
+	atSite func(imageref.Reference) digest.Digest
+	ask    func(imageref.Reference) fleet.Ask
+	size   func(digest.Digest) int64
+	gaveUp func(wish.Owner) bool
 	// strayed says whether the node no longer matches an owner that still names an image;
 	// such images leave after the grace.
 	strayed func(wish.Owner, imageref.Reference) bool
@@ -101,32 +106,28 @@ func planImages(in planInput, wished []wish.Image) (images []v1alpha1.NodeImage,
 }
 
 func planImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) {
-	target := w.Held
-	owners := w.Owners
-	if target == "" {
-		target = in.targets.Target(w.Ref)
-		owners = admitted(in.targets, w)
-	}
-	if target == "" || len(owners) == 0 {
+	to, ok := choose(in, w, before)
+	if !ok {
 		return v1alpha1.NodeImage{}, false
 	}
-	if w.Held == "" && waits(in, w.Ref, target, owners) {
+	if w.Held == "" && to.digest != "" && waits(in, w.Ref, to.digest, to.owners) {
 		if before == nil {
 			return v1alpha1.NodeImage{}, false
 		}
-		target = digest.Digest(before.Digest)
+		to.digest = digest.Digest(before.Digest)
 	}
-	entry := v1alpha1.NodeImage{Name: w.Ref.String(), Digest: target.String(), Priority: w.Priority}
+	entry := v1alpha1.NodeImage{Name: w.Ref.String(), Digest: to.digest.String(), Priority: w.Priority}
+	to.ask.write(&entry)
 	if w.Pin == v1alpha1.PinNever {
 		entry.Pin = v1alpha1.PinNever
 	}
 	if w.KeepPrevious != wish.DefaultKeepPrevious {
 		entry.KeepPrevious = new(w.KeepPrevious)
 	}
-	entry.Owners = name(owners, w.Holders)
-	keepWritten(&entry, before)
-	if entry.Size == 0 {
-		entry.Size = in.size(target)
+	entry.Owners = name(to.owners, w.Holders)
+	keepSize(&entry, before)
+	if entry.Size == 0 && to.digest != "" {
+		entry.Size = in.size(to.digest)
 	}
 	return entry, true
 }
@@ -140,11 +141,12 @@ func waits(in planInput, ref imageref.Reference, target digest.Digest, owners []
 // found to have the right to it. Owners that no longer ask for it are not named.
 func keepImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) {
 	waiting := unrefused(in.targets, w)
-	if before == nil || len(waiting) == 0 {
+	if before == nil || before.Digest == "" || len(waiting) == 0 {
 		return v1alpha1.NodeImage{}, false
 	}
 	entry := *before
 	entry.Owners, entry.LeavesAt = name(waiting, w.Holders), nil
+	inquiry{}.write(&entry)
 	return entry, true
 }
 
@@ -172,7 +174,7 @@ func leaving(in planInput, entry v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) 
 		return entry, false // not written by this version
 	}
 	entry.Owners = slices.DeleteFunc(slices.Clone(entry.Owners), func(o string) bool { return !in.strayed(wish.Owner(o), ref) })
-	if len(entry.Owners) == 0 {
+	if len(entry.Owners) == 0 || entry.Digest == "" {
 		return entry, false
 	}
 	if entry.LeavesAt == nil {
@@ -210,14 +212,10 @@ func name(owners, holders []wish.Owner) []string {
 	return names
 }
 
-// keepWritten carries over what is only worked out once per digest. A size that is known
+// keepSize carries over what is only worked out once per digest. A size that is known
 // better later is not worth a write to every node.
-func keepWritten(entry *v1alpha1.NodeImage, before *v1alpha1.NodeImage) {
-	if before == nil {
-		return
-	}
-	entry.RefreshToken = before.RefreshToken
-	if before.Digest == entry.Digest {
+func keepSize(entry *v1alpha1.NodeImage, before *v1alpha1.NodeImage) {
+	if before != nil && before.Digest == entry.Digest {
 		entry.Size = before.Size
 	}
 }
@@ -244,7 +242,7 @@ func planRemove(in planInput, images []v1alpha1.NodeImage) []v1alpha1.RemoveImag
 	}
 	for i := range in.object.Spec.Images {
 		img := &in.object.Spec.Images[i]
-		if !wanted[img.Name] && slices.ContainsFunc(img.Owners, func(o string) bool { return in.gaveUp(wish.Owner(o)) }) {
+		if !wanted[img.Name] && img.Digest != "" && slices.ContainsFunc(img.Owners, func(o string) bool { return in.gaveUp(wish.Owner(o)) }) {
 			remove = append(remove, v1alpha1.RemoveImage{Name: img.Name, Digest: img.Digest, Since: metav1.NewTime(in.now).Rfc3339Copy()})
 		}
 	}

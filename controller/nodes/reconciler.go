@@ -58,8 +58,13 @@ type Sizes interface {
 
 // Gates know which nodes may take part in a change.
 type Gates interface {
-	// Holds says whether an owner does not yet let a node in to a digest.
-	Holds(owner wish.Owner, node string, ref imageref.Reference, target digest.Digest) bool
+	// Holds says whether an owner does not yet let a node of a site in to a digest.
+	Holds(owner wish.Owner, node, site string, ref imageref.Reference, target digest.Digest) bool
+}
+
+// Sites know what tags stand for where nodes resolve them.
+type Sites interface {
+	Digest(site string, ref imageref.Reference) (d digest.Digest, drifted bool)
 }
 
 // Reconciler writes the specs of NodeImageCaches. All fields are required.
@@ -72,6 +77,7 @@ type Reconciler struct {
 	Sandbox func(*v1alpha1.NodeImageCache) *wish.Cache
 	Leases  *fleet.LeaseClock
 	Targets Targets
+	Sites   Sites
 	Sizes   Sizes
 	Gates   Gates
 	Clock   clock.PassiveClock
@@ -138,18 +144,23 @@ func (r *Reconciler) create(ctx context.Context, node *corev1.Node) error {
 }
 
 func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1alpha1.NodeImageCache) error {
-	platform := platformOf(node, object)
+	platform, site := platformOf(node, object), fleet.OwnSite(node)
 	spec := plan(planInput{
 		nodeUID: string(node.UID),
 		object:  object,
 		wish:    wish.For(node, r.wishes(object), object.Spec.Images),
 		targets: r.Targets,
+		atSite: func(ref imageref.Reference) digest.Digest {
+			d, _ := r.Sites.Digest(site, ref)
+			return d
+		},
+		ask:     r.View.Ask,
 		size:    func(d digest.Digest) int64 { return r.Sizes.Size(d, platform) },
 		gaveUp:  r.View.GaveUp,
 		strayed: func(o wish.Owner, ref imageref.Reference) bool { return r.View.Strayed(o, ref, node) },
 		grace:   r.Grace,
 		holds: func(o wish.Owner, ref imageref.Reference, d digest.Digest) bool {
-			return r.Gates.Holds(o, node.Name, ref, d)
+			return r.Gates.Holds(o, node.Name, site, ref, d)
 		},
 		sealer: &sealer{
 			key: object.Status.Key, allowed: r.MaySeal(), nodeUID: string(node.UID), find: r.Credentials, seal: r.Seal,

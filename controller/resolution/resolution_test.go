@@ -257,6 +257,19 @@ func TestRestartLooksNothingUpAgain(t *testing.T) {
 	w.expect("b/y", d1, v1alpha1.VerdictPullable)
 }
 
+// TestWhatNodesFoundIsNoRight: a cache that had nodes resolve is edited to Controller.
+func TestWhatNodesFoundIsNoRight(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonUnauthorized, Err: errors.New("no")}
+	for owner, trusted := range map[wish.Owner]bool{"a/x": false, "b/y": true} {
+		w.take(interest(owner, func(in *Interest) {
+			in.Known, in.Trusted = []v1alpha1.ImageStatus{{Name: app, Digest: d2.String(), Sites: &v1alpha1.ImageSites{Sites: 1}}}, trusted
+		}))
+		w.expect(owner, "", v1alpha1.VerdictNotPullable)
+	}
+}
+
 func TestAfterRestartARefusalIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

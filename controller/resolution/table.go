@@ -126,8 +126,8 @@ func (t *Table) seed(e *entry, ref imageref.Reference, in *Interest) {
 	if e.check == nil {
 		e.check = known.Check
 	}
-	if known.Digest == "" {
-		return
+	if known.Digest == "" || known.Check == nil {
+		return // nodes found it out, which gives nobody a right to it elsewhere
 	}
 	e.admitted = true
 	switch before, ok := t.targets[ref]; {

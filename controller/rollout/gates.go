@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"maps"
 	"sync"
 
@@ -11,8 +12,20 @@ import (
 	"edgecache.dev/controller/fleet"
 )
 
+// Image is an image as it stands for a digest: in the whole fleet, or in one site.
+type Image struct {
+	Ref imageref.Reference
+	// Site where nodes resolve the image, "" for the whole fleet.
+	Site string
+}
+
 // Targets are the digests that an ImageCache's images stand for.
-type Targets map[imageref.Reference]digest.Digest
+type Targets map[Image]digest.Digest
+
+// Of gives the digest of an image on the nodes of a site, "" while there is none.
+func (t Targets) Of(ref imageref.Reference, site string) digest.Digest {
+	return cmp.Or(t[Image{Ref: ref}], t[Image{Ref: ref, Site: site}])
+}
 
 // Gates remember who was let in. The zero value with a View is ready.
 type Gates struct {
@@ -63,11 +76,11 @@ func (g *Gates) Of(owner wish.Owner) Gate {
 	return g.m[owner]
 }
 
-// Holds says whether an owner does not yet let a node in to a digest.
-func (g *Gates) Holds(owner wish.Owner, node string, ref imageref.Reference, target digest.Digest) bool {
+// Holds says whether an owner does not yet let a node of a site in to a digest.
+func (g *Gates) Holds(owner wish.Owner, node, site string, ref imageref.Reference, target digest.Digest) bool {
 	if c := g.View.Get(owner); c == nil || !c.Rollout {
 		return false
 	}
 	at := g.Of(owner)
-	return !at.LetIn(node) || at.Targets[ref] != target
+	return !at.LetIn(node) || at.Targets.Of(ref, site) != target
 }

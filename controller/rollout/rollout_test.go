@@ -133,29 +133,33 @@ func TestGates(t *testing.T) {
 	}
 	d1, d2 := digest.FromString("1"), digest.FromString("2")
 	g := &Gates{View: view}
-	if g.Holds("ns/a", "n1", app, d1) || g.Holds("ns/gone", "n1", app, d1) {
+	if g.Holds("ns/a", "n1", "lisbon", app, d1) || g.Holds("ns/gone", "n1", "lisbon", app, d1) {
 		t.Error("who has no rollout holds")
 	}
 	ic = ic.DeepCopy()
 	ic.Generation, ic.Spec.Rollout = 2, &v1alpha1.Rollout{}
 	view.Put(ic)
-	if !g.Holds("ns/a", "n1", app, d1) {
+	if !g.Holds("ns/a", "n1", "lisbon", app, d1) {
 		t.Error("a node is in before anybody decided")
 	}
-	g.Let("ns/a", Targets{app: d1}, []string{"n1"})
-	g.Let("ns/a", Targets{app: d1}, []string{"n2"})
-	if g.Holds("ns/a", "n1", app, d1) || g.Holds("ns/a", "n2", app, d1) || !g.Holds("ns/a", "n3", app, d1) || g.Of("ns/a").Targets[app] != d1 {
+	g.Let("ns/a", Targets{{Ref: app}: d1}, []string{"n1"})
+	g.Let("ns/a", Targets{{Ref: app}: d1}, []string{"n2"})
+	if g.Holds("ns/a", "n1", "lisbon", app, d1) || g.Holds("ns/a", "n2", "lisbon", app, d1) || !g.Holds("ns/a", "n3", "lisbon", app, d1) || g.Of("ns/a").Targets.Of(app, "") != d1 {
 		t.Error("n1 and n2 are let in, n3 is not")
 	}
-	if !g.Holds("ns/a", "n1", app, d2) || g.Of("ns/a").LetIn("n3") {
+	if !g.Holds("ns/a", "n1", "lisbon", app, d2) || g.Of("ns/a").LetIn("n3") {
 		t.Error("let in to one digest is let in to the next")
 	}
-	g.Let("ns/a", Targets{app: d2}, []string{"n3"})
-	if !g.Holds("ns/a", "n1", app, d2) || g.Holds("ns/a", "n3", app, d2) {
+	g.Let("ns/a", Targets{{Ref: app}: d2}, []string{"n3"})
+	if !g.Holds("ns/a", "n1", "lisbon", app, d2) || g.Holds("ns/a", "n3", "lisbon", app, d2) {
 		t.Error("a new change begins with those let in to the old one")
 	}
+	g.Let("ns/a", Targets{{Ref: app, Site: "lisbon"}: d1, {Ref: app, Site: "porto"}: d2}, []string{"n1"})
+	if g.Holds("ns/a", "n1", "lisbon", app, d1) || !g.Holds("ns/a", "n1", "porto", app, d1) {
+		t.Error("a node is let in to another digest than that of its site")
+	}
 	g.Forget("ns/a")
-	if !g.Holds("ns/a", "n3", app, d2) {
+	if !g.Holds("ns/a", "n3", "lisbon", app, d2) {
 		t.Error("forgotten and still in")
 	}
 }

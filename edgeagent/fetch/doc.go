@@ -4,7 +4,8 @@
 //
 // It owns how bytes travel: hosts and mirrors, credentials, byte ranges, retries, stalls,
 // bandwidth, progress, and the choice of the node's platform out of an index. It never
-// names, unpacks, pins or removes anything, and never decides which image is wanted.
+// names, unpacks, pins or removes anything, and never decides which image is wanted. It also
+// asks, in the same way, what a tag stands for.
 //
 // Invariants:
 //

@@ -35,21 +35,28 @@ const (
 
 // Manifest reads a manifest or index from the first host that has it.
 func (r *repository) Manifest(ctx context.Context, d digest.Digest) ([]byte, error) {
-	header := http.Header{"Accept": {strings.Join([]string{
-		images.MediaTypeDockerSchema2Manifest, images.MediaTypeDockerSchema2ManifestList,
-		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
-	}, ", ")}}
 	var body []byte
-	err := r.ask(ctx, request{kind: "manifests", digest: d, header: header}, func(host string, resp *http.Response) error {
+	err := r.ask(ctx, request{kind: "manifests", object: d.String(), header: manifests()}, func(host string, resp *http.Response) error {
 		var err error
-		body, err = readDocument(ctx, host, resp.Body, d)
+		body, err = readDocument(ctx, host, resp.Body)
+		if err == nil && d.Algorithm().FromBytes(body) != d {
+			err = mismatch(host, d.Algorithm().FromBytes(body), d)
+		}
 		return err
 	})
 	return body, err
 }
 
-// readDocument reads an answer whole and checks it.
-func readDocument(ctx context.Context, host string, r io.ReadCloser, d digest.Digest) ([]byte, error) {
+// manifests is the header of requests for manifests and indexes.
+func manifests() http.Header {
+	return http.Header{"Accept": {strings.Join([]string{
+		images.MediaTypeDockerSchema2Manifest, images.MediaTypeDockerSchema2ManifestList,
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex,
+	}, ", ")}}
+}
+
+// readDocument reads an answer whole.
+func readDocument(ctx context.Context, host string, r io.ReadCloser) ([]byte, error) {
 	defer func() { _ = r.Close() }()
 	timeout := time.AfterFunc(documentTimeout, func() { _ = r.Close() })
 	body, err := io.ReadAll(io.LimitReader(r, MaxDocument+1))
@@ -61,8 +68,6 @@ func readDocument(ctx context.Context, host string, r io.ReadCloser, d digest.Di
 		return nil, connectionError(ctx, host, err)
 	case len(body) > MaxDocument:
 		return nil, &Error{Reason: RegistryError, Host: host, Err: fmt.Errorf("manifest has more than %d bytes", MaxDocument)}
-	case d.Algorithm().FromBytes(body) != d:
-		return nil, mismatch(host, d.Algorithm().FromBytes(body), d)
 	}
 	return body, nil
 }
@@ -79,7 +84,7 @@ func (r *repository) Blob(ctx context.Context, desc ocispec.Descriptor, offset i
 		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	var s *Stream
-	err := r.ask(ctx, request{kind: "blobs", digest: desc.Digest, header: header}, func(host string, resp *http.Response) error {
+	err := r.ask(ctx, request{kind: "blobs", object: desc.Digest.String(), header: header}, func(host string, resp *http.Response) error {
 		skip, err := checkBlob(headOf(host, resp), desc.Size, offset)
 		if err != nil {
 			_ = resp.Body.Close()
@@ -96,17 +101,23 @@ func (r *repository) Blob(ctx context.Context, desc ocispec.Descriptor, offset i
 
 // request is what is asked of each host in turn.
 type request struct {
+	method string // GET where it is ""
 	kind   string // manifests or blobs
-	digest digest.Digest
+	object string // a digest, or the tag of a manifest
 	header http.Header
+	// resolves asks only hosts that may say what a tag stands for.
+	resolves bool
 }
 
 // ask sends a request to host after host until use accepts an answer. The error is that of
 // the last host, which is the registry itself where mirrors come before it: a mirror that
 // lacks an image or is down says nothing about the image.
 func (r *repository) ask(ctx context.Context, q request, use func(host string, resp *http.Response) error) error {
-	var err error
+	var err error = &Error{Reason: RegistryError, Err: errors.New("the host configuration allows no host to be asked for tags")}
 	for _, h := range r.hosts() {
+		if q.resolves && !h.Capabilities.Has(docker.HostCapabilityResolve) {
+			continue
+		}
 		var resp *http.Response
 		if resp, err = r.send(ctx, h, q); err == nil { //nolint:bodyclose // use closes it
 			// Wherever redirects ended, bytes and blame are those of the configured host.
@@ -118,7 +129,7 @@ func (r *repository) ask(ctx context.Context, q request, use func(host string, r
 			return cause
 		}
 	}
-	return fmt.Errorf("fetching %s %s: %w", strings.TrimSuffix(q.kind, "s"), q.digest, err)
+	return fmt.Errorf("fetching %s %s: %w", strings.TrimSuffix(q.kind, "s"), q.object, err)
 }
 
 // send asks one host, with one login after the other for as long as they are refused. The
@@ -221,12 +232,12 @@ func (r *repository) answerable(ctx context.Context, h docker.RegistryHost, chal
 func (r *repository) build(ctx context.Context, h docker.RegistryHost, q request) (*http.Request, error) {
 	u := url.URL{
 		Scheme: h.Scheme, Host: h.Host,
-		Path: path.Join("/", h.Path, r.name.Repository(), q.kind, q.digest.String()),
+		Path: path.Join("/", h.Path, r.name.Repository(), q.kind, q.object),
 	}
 	if r.isMirror(h) {
 		u.RawQuery = url.Values{"ns": {r.name.Registry()}}.Encode()
 	}
-	req, err := http.NewRequestWithContext(withContent(ctx), http.MethodGet, u.String(), nil)
+	req, err := http.NewRequestWithContext(withContent(ctx), cmp.Or(q.method, http.MethodGet), u.String(), nil)
 	if err != nil {
 		return nil, &Error{Reason: RegistryError, Host: h.Host, Err: errors.New("host configuration gives no valid address")}
 	}

@@ -1,14 +1,18 @@
 package plan
 
 import (
+	stdcmp "cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/store"
@@ -26,6 +30,7 @@ func TestConverges(t *testing.T) {
 		m := model{holds: runtime.Inventory{sandbox: {Digest: d1, ID: idOf(d1), Complete: true}}, ledger: map[string]store.Entry{}}
 		for range 6 {
 			in := Input{Desired: randomWish(rng), Names: true, Pins: true, Untags: true, Sandbox: sandbox}
+			before := maps.Clone(m.holds)
 			for round := 0; ; round++ {
 				in.Ledger, in.Inventory = m.ledger, m.holds
 				steps := Next(in)
@@ -37,7 +42,7 @@ func TestConverges(t *testing.T) {
 					t.Fatalf("seed %d: does not converge: %+v", seed, steps)
 				}
 			}
-			checkEnd(t, seed, in.Desired, m.holds)
+			checkEnd(t, seed, in.Desired, before, m.holds)
 		}
 	}
 }
@@ -83,7 +88,11 @@ func (m *model) carryOut(s Steps) (did bool) {
 func checkWanted(t *testing.T, seed uint64, in Input, s Steps) {
 	t.Helper()
 	for _, w := range wishedImages(in.Desired) {
-		for _, n := range runtime.NamesOf(w.Ref, w.Digest) {
+		names := []imageref.Reference{w.Ref}
+		if d := stdcmp.Or(w.Digest, in.Inventory[w.Ref].Digest); d != "" {
+			names = runtime.NamesOf(w.Ref, d)
+		}
+		for _, n := range names {
 			if slices.Contains(s.Superseded, n) || slices.Contains(s.Release, n) ||
 				slices.ContainsFunc(s.Removals, func(r Removal) bool { return slices.Contains(r.Names, n) }) {
 				t.Fatalf("seed %d: wanted name %v is to go: %+v", seed, n, s)
@@ -92,9 +101,17 @@ func checkWanted(t *testing.T, seed uint64, in Input, s Steps) {
 	}
 }
 
-func checkEnd(t *testing.T, seed uint64, d store.Desired, holds runtime.Inventory) {
+func checkEnd(t *testing.T, seed uint64, d store.Desired, before, holds runtime.Inventory) {
 	t.Helper()
 	for _, w := range wishedImages(d) {
+		if w.Digest == "" {
+			want := before[w.Ref]
+			want.Pinned = want.Pinned || w.Ref == sandbox
+			if diff := cmp.Diff(want, holds[w.Ref]); diff != "" {
+				t.Errorf("seed %d: %v has no digest yet and changed (-before +after):\n%s", seed, w.Ref, diff)
+			}
+			continue
+		}
 		if h := holds[w.Ref]; h.Digest != w.Digest || !h.Managed {
 			t.Errorf("seed %d: %v is %+v, want %s", seed, w.Ref, h, w.Digest)
 		}
@@ -119,7 +136,9 @@ func randomWish(rng *rand.Rand) store.Desired {
 	for i := range 5 {
 		name := fmt.Sprintf("r.io/img%d:v%d", i/2, i)
 		dig := digestOf(byte('1' + rng.IntN(4)))
-		switch rng.IntN(3) {
+		switch rng.IntN(4) {
+		case 2:
+			d.Spec.Images = append(d.Spec.Images, byNode(image(name, "")))
 		case 0:
 			d.Spec.Images = append(d.Spec.Images, image(name, dig, keep(rng.Int32N(3))))
 		case 1:

@@ -15,4 +15,5 @@
 //  4. A removal that was carried out once is not carried out again on an image that came
 //     back for another reason, and not done while an attempt is at work on the name.
 //  5. Carrying out what is given and asking again gives nothing more to do.
+//  6. Of an image whose digest is not known yet nothing is brought, removed or released.
 package plan

@@ -41,7 +41,8 @@ type Input struct {
 
 // Image is one wished image.
 type Image struct {
-	Ref      imageref.Reference
+	Ref imageref.Reference
+	// Digest is "" while the image is Unresolved.
 	Digest   digest.Digest
 	Pin      bool
 	Priority int32
@@ -67,6 +68,11 @@ type Steps struct {
 	Missing []Image
 	// Cached are images that are as wished, sorted by reference.
 	Cached []Image
+	// Unresolved are images for which no digest is known yet, sorted by reference. What the
+	// runtime holds of them stays.
+	Unresolved []Image
+	// Asks are the tags that are this node's to resolve, sorted by reference.
+	Asks []Ask
 	// Removals are images to give up that are still there.
 	Removals []Removal
 	// Superseded are earlier digests that need not be kept any more.
@@ -81,6 +87,9 @@ type Steps struct {
 	Save []store.Entry
 	Drop []string
 }
+
+// Lacking is how many wished images are not as they should be.
+func (s *Steps) Lacking() int { return len(s.Missing) + len(s.Unresolved) }
 
 // Next works out the next steps.
 func Next(in Input) Steps {
@@ -113,6 +122,10 @@ type planner struct {
 type wished struct {
 	Image
 	keep int // earlier digests to keep
+	// asks says that the tag is this node's to resolve, with token and every.
+	asks  bool
+	token string
+	every time.Duration
 }
 
 // wishedImages are the images of the wish and those held until the wish is known.
@@ -125,7 +138,8 @@ func wishedImages(d store.Desired) []wished {
 			img := &list[i]
 			ref, err := imageref.Parse(img.Name)
 			want := digest.Digest(img.Digest)
-			if err != nil || seen[ref] || imageref.CheckDigest(want) != nil {
+			asks := img.Resolve == v1alpha1.ResolveNode && ref.Tag() != ""
+			if err != nil || seen[ref] || imageref.CheckDigest(want) != nil && (!asks || want != "") {
 				continue
 			}
 			seen[ref] = true
@@ -133,9 +147,13 @@ func wishedImages(d store.Desired) []wished {
 			if img.KeepPrevious != nil {
 				keep = int(*img.KeepPrevious)
 			}
-			out = append(out, wished{keep: keep, Image: Image{
+			w := wished{keep: keep, asks: asks, token: img.RefreshToken, Image: Image{
 				Ref: ref, Digest: want, Pin: img.Pin != v1alpha1.PinNever, Priority: img.Priority, Size: img.Size,
-			}})
+			}}
+			if img.ResolveEvery != nil {
+				w.every = img.ResolveEvery.Duration
+			}
+			out = append(out, w)
 		}
 	}
 	return out
@@ -148,7 +166,10 @@ func (p *planner) want() {
 		w := &p.wished[i]
 		w.Pin = w.Pin || w.Ref == p.Sandbox
 		p.wanted[w.Ref] = true
-		p.wanted[w.Ref.WithDigest(w.Digest)] = true
+		// What the tag names stays while it is not known what it should name.
+		if d := cmp.Or(w.Digest, p.Inventory[w.Ref].Digest); d != "" {
+			p.wanted[w.Ref.WithDigest(d)] = true
+		}
 		for _, d := range p.kept(w) {
 			p.wanted[w.Ref.WithDigest(d)] = true
 		}
@@ -169,11 +190,14 @@ func (p *planner) earlier(w *wished) []digest.Digest {
 }
 
 // kept gives the earlier digests that stay: as many as asked for, and until the wished
-// one is there at least the one that pods start from now.
+// one is there at least the one that pods start from now; all while none is known.
 func (p *planner) kept(w *wished) []digest.Digest {
 	earlier := p.earlier(w)
 	n := w.keep
-	if !p.cached(w) {
+	switch {
+	case w.Digest == "":
+		n = len(earlier)
+	case !p.cached(w):
 		n = max(n, 1)
 	}
 	return earlier[:min(n, len(earlier))]
@@ -212,15 +236,20 @@ func (p *planner) pointsAt(name imageref.Reference, d digest.Digest) bool {
 func (p *planner) image(w *wished) {
 	name := w.Ref.String()
 	p.seen[name] = true
-	if !p.cached(w) {
+	before := p.Ledger[name]
+	entry := before
+	entry.Resolved = aged(before.Resolved, w)
+	p.ask(w, entry.Resolved)
+	switch {
+	case w.Digest == "":
+		p.steps.Unresolved = append(p.steps.Unresolved, w.Image)
+	case !p.cached(w):
 		p.steps.Missing = append(p.steps.Missing, w.Image)
-		return
+	default:
+		p.steps.Cached = append(p.steps.Cached, w.Image)
+		entry.Name, entry.Digest, entry.Failure, entry.RemovedSince = name, w.Digest.String(), nil, nil
+		entry.Previous = p.supersede(w)
 	}
-	p.steps.Cached = append(p.steps.Cached, w.Image)
-	entry := p.Ledger[name]
-	before := entry
-	entry.Name, entry.Digest, entry.Failure, entry.RemovedSince = name, w.Digest.String(), nil, nil
-	entry.Previous = p.supersede(w)
 	if !equal(before, entry) {
 		p.steps.Save = append(p.steps.Save, entry)
 	}
@@ -371,6 +400,8 @@ func (p *planner) sort() {
 		return cmp.Or(cmp.Compare(b.Priority, a.Priority), imageref.Compare(a.Ref, b.Ref))
 	})
 	slices.SortFunc(s.Cached, func(a, b Image) int { return imageref.Compare(a.Ref, b.Ref) })
+	slices.SortFunc(s.Unresolved, func(a, b Image) int { return imageref.Compare(a.Ref, b.Ref) })
+	slices.SortFunc(s.Asks, func(a, b Ask) int { return imageref.Compare(a.Ref, b.Ref) })
 	slices.SortFunc(s.Halves, imageref.Compare)
 	slices.SortFunc(s.Superseded, imageref.Compare)
 	s.Superseded = slices.Compact(s.Superseded)
@@ -380,6 +411,6 @@ func (p *planner) sort() {
 }
 
 func equal(a, b store.Entry) bool {
-	return a.Name == b.Name && a.Digest == b.Digest && slices.Equal(a.Previous, b.Previous) &&
+	return a.Name == b.Name && a.Digest == b.Digest && slices.Equal(a.Previous, b.Previous) && sameAnswer(a.Resolved, b.Resolved) &&
 		(a.Failure == nil) == (b.Failure == nil) && (a.RemovedSince == nil) == (b.RemovedSince == nil)
 }

@@ -34,6 +34,8 @@ type State struct {
 	Ledger     map[string]store.Entry
 	Inventory  runtime.Inventory
 	Work       map[string]Work
+	// Unanswered says, by image, why a registry last gave no answer to the refresh token.
+	Unanswered map[string]string
 	Node       Node
 	// Trouble says what keeps the agent from doing all it should, "" when nothing.
 	Trouble string
@@ -111,6 +113,10 @@ func (s *State) images() []v1alpha1.NodeImageStatus {
 	for i := range s.Steps.Missing {
 		out = append(out, s.missing(&s.Steps.Missing[i]))
 	}
+	for i := range s.Steps.Unresolved {
+		out = append(out, s.missing(&s.Steps.Unresolved[i]))
+	}
+	s.resolved(out)
 	for i := range s.Steps.Removals {
 		out = append(out, s.removing(&s.Steps.Removals[i]))
 	}
@@ -118,6 +124,25 @@ func (s *State) images() []v1alpha1.NodeImageStatus {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Digest, b.Digest))
 	})
 	return out
+}
+
+// resolved adds what registries gave for the tags that are this node's to resolve.
+func (s *State) resolved(images []v1alpha1.NodeImageStatus) {
+	asks := map[string]bool{}
+	for i := range s.Steps.Asks {
+		asks[s.Steps.Asks[i].Ref.String()] = true
+	}
+	for i := range images {
+		name := images[i].Name
+		said, reason := s.Ledger[name].Resolved, s.Unanswered[name]
+		if !asks[name] || said == nil && reason == "" {
+			continue
+		}
+		images[i].Resolved = &v1alpha1.ResolvedTag{Reason: reason}
+		if said != nil {
+			images[i].Resolved.Digest, images[i].Resolved.RefreshToken, images[i].Resolved.Newer = said.Digest, said.RefreshToken, said.Newer
+		}
+	}
 }
 
 func (s *State) missing(img *plan.Image) v1alpha1.NodeImageStatus {
@@ -165,9 +190,9 @@ const maxOthers = 100
 // others lists what the runtime holds beside the wish, largest first.
 func (s *State) others() []v1alpha1.OtherImage {
 	wished := map[string]bool{}
-	for _, images := range [][]plan.Image{s.Steps.Cached, s.Steps.Missing} {
+	for _, images := range [][]plan.Image{s.Steps.Cached, s.Steps.Missing, s.Steps.Unresolved} {
 		for i := range images {
-			wished[images[i].Digest.String()] = true
+			wished[cmp.Or(images[i].Digest, s.Inventory[images[i].Ref].Digest).String()] = true
 		}
 	}
 	found := map[string]*v1alpha1.OtherImage{}
@@ -207,7 +232,7 @@ func keys(inv runtime.Inventory) func(func(imageref.Reference) bool) {
 
 func (s *State) summary(images []v1alpha1.NodeImageStatus) v1alpha1.NodeImageCacheSummary {
 	sum := v1alpha1.NodeImageCacheSummary{
-		Cached: fmt.Sprintf("%d/%d", len(s.Steps.Cached), len(s.Steps.Cached)+len(s.Steps.Missing)),
+		Cached: fmt.Sprintf("%d/%d", len(s.Steps.Cached), len(s.Steps.Cached)+s.Steps.Lacking()),
 		Failed: int32(count(images, v1alpha1.PhaseFailed)),
 	}
 	if s.Node.Disk != nil {
@@ -221,7 +246,7 @@ func (s *State) conditions(images []v1alpha1.NodeImageStatus) []metav1.Condition
 		Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonAllCached,
 		Message: fmt.Sprintf("all %d images are cached", len(s.Steps.Cached)),
 	}
-	if n := len(s.Steps.Missing); n > 0 {
+	if n := s.Steps.Lacking(); n > 0 {
 		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonProgressing
 		ready.Message = fmt.Sprintf("%d of %d images are cached", len(s.Steps.Cached), len(s.Steps.Cached)+n)
 		if failed := count(images, v1alpha1.PhaseFailed); failed > 0 {

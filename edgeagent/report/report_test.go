@@ -216,6 +216,13 @@ func TestWorth(t *testing.T) {
 		"the node is ready for an older generation": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Conditions = append(s.Conditions, metav1.Condition{Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionTrue})
 		}, step},
+		"what a tag stands for, images are under way": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Images[1].Resolved = &v1alpha1.ResolvedTag{Digest: "d"}
+		}, urgent},
+		"an image is there, and the other has no digest yet": {func(s *v1alpha1.NodeImageCacheStatus) {
+			s.Images[0].Phase = v1alpha1.PhaseCached
+			s.Images[1].Phase, s.Images[1].Digest = v1alpha1.PhasePending, ""
+		}, urgent},
 		"a first failure": {func(s *v1alpha1.NodeImageCacheStatus) { fail(&s.Images[1]) }, urgent},
 	}
 	for name, tc := range tests {
@@ -230,6 +237,33 @@ func TestWorth(t *testing.T) {
 	}
 	if got := worth(nil, base()); got != urgent {
 		t.Errorf("the first status is worth %d, want urgent", got)
+	}
+}
+
+// TestWorthOfAnswers: while images are under way an answer of a registry is told at once,
+// and not that it is outdated.
+func TestWorthOfAnswers(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		before, after *v1alpha1.ResolvedTag
+		want          urgency
+	}{
+		"a token":         {&v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "s"}, &v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "t"}, urgent},
+		"a digest":        {&v1alpha1.ResolvedTag{Digest: "1"}, &v1alpha1.ResolvedTag{Digest: "2", Newer: true}, urgent},
+		"no answer":       {&v1alpha1.ResolvedTag{Digest: "1"}, &v1alpha1.ResolvedTag{Digest: "1", Reason: "NetworkError"}, urgent},
+		"newer, as heard": {&v1alpha1.ResolvedTag{Digest: "2", Newer: true}, &v1alpha1.ResolvedTag{Digest: "2", Newer: true}, urgent},
+		"outdated":        {&v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "s"}, &v1alpha1.ResolvedTag{RefreshToken: "s"}, step},
+		"as wished now":   {&v1alpha1.ResolvedTag{Digest: "2", Newer: true}, &v1alpha1.ResolvedTag{Digest: "2"}, step},
+		"nobody asks now": {&v1alpha1.ResolvedTag{Digest: "2"}, nil, step},
+	}
+	for name, tc := range tests {
+		last := statusOf(2, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase = v1alpha1.PhasePulling })
+		next := last.DeepCopy()
+		next.ObservedGeneration++
+		last.Images[0].Resolved, next.Images[0].Resolved = tc.before, tc.after
+		if got := worth(last, next); got != tc.want {
+			t.Errorf("%s: worth %d, want %d", name, got, tc.want)
+		}
 	}
 }
 

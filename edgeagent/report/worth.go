@@ -69,20 +69,39 @@ func strip(s *v1alpha1.NodeImageCacheStatus) {
 }
 
 // underWay says whether images are still to come that have not failed: more will happen
-// soon. What failed may take days.
+// soon. What failed may take days, and so may a digest that somebody else is to name.
 func underWay(s *v1alpha1.NodeImageCacheStatus) bool {
 	return slices.ContainsFunc(s.Images, func(i v1alpha1.NodeImageStatus) bool {
-		return i.Attempts == 0 && (i.Phase == v1alpha1.PhasePending || i.Phase == v1alpha1.PhasePulling)
+		return i.Digest != "" && i.Attempts == 0 && (i.Phase == v1alpha1.PhasePending || i.Phase == v1alpha1.PhasePulling)
 	})
 }
 
 // onlyStepped says whether two statuses that were stripped differ only in how far wished
-// images are. That a node begins to fail is more than that, and so is every removal.
+// images are. That a node begins to fail is more than that, and so is every removal, and
+// what a registry gave for a tag: the site waits for it.
 func onlyStepped(a, b *v1alpha1.NodeImageCacheStatus) bool {
-	if fails(b) && !fails(a) {
+	if fails(b) && !fails(a) || answers(a, b) {
 		return false
 	}
 	return equality.Semantic.DeepEqual(withoutSteps(a), withoutSteps(b))
+}
+
+// answers says whether b has an answer of a registry that a has not, or one that counts
+// only with the generation that it was given in.
+func answers(a, b *v1alpha1.NodeImageCacheStatus) bool {
+	before := map[string]*v1alpha1.ResolvedTag{}
+	for i := range a.Images {
+		before[a.Images[i].Name] = a.Images[i].Resolved
+	}
+	return slices.ContainsFunc(b.Images, func(i v1alpha1.NodeImageStatus) bool {
+		return i.Resolved != nil && (addsTo(before[i.Name], i.Resolved) || i.Resolved.Newer && a.ObservedGeneration != b.ObservedGeneration)
+	})
+}
+
+// addsTo says whether an answer says more than the one before: not that this is outdated.
+func addsTo(before, now *v1alpha1.ResolvedTag) bool {
+	return before == nil || now.Digest != "" && now.Digest != before.Digest || now.RefreshToken != before.RefreshToken ||
+		now.Reason != before.Reason || now.Newer && !before.Newer
 }
 
 func fails(s *v1alpha1.NodeImageCacheStatus) bool {

@@ -42,11 +42,25 @@ type Entry struct {
 	// RemovedSince is the since of the removal that was carried out last, so that it is
 	// not carried out again on an image that came back for another reason.
 	RemovedSince *time.Time `json:"removedSince,omitempty"`
+	// Resolved is what the registry gave for the tag, nil where that was never asked for.
+	Resolved *Resolved `json:"resolved,omitempty"`
+}
+
+// Resolved is a registry's last answer to what a tag stands for.
+type Resolved struct {
+	// Digest that it gave, "" when it is outdated.
+	Digest string `json:"digest,omitempty"`
+	// RefreshToken that was answered.
+	RefreshToken string `json:"refreshToken,omitempty"`
+	// Wished is the digest that Digest was compared with, "" while none was wished.
+	Wished string `json:"wished,omitempty"`
+	// Newer says that the registry was asked while Wished was wished, and gave another.
+	Newer bool `json:"newer,omitempty"`
 }
 
 // Failure is a failing image.
 type Failure struct {
-	Digest   string    `json:"digest"` // that was wished
+	Digest   string    `json:"digest"` // that was wished, "" while that is what is to be found out
 	Reason   string    `json:"reason"`
 	Message  string    `json:"message"`
 	Attempts int32     `json:"attempts"`

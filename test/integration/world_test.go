@@ -39,6 +39,17 @@ type world struct {
 // newWorld starts a lab with nodes in two sites, the controller and an agent per node.
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
+	w := newInstalled(t, nodes)
+	w.startController()
+	for _, n := range w.lab.Nodes() {
+		w.startAgent(n)
+	}
+	return w
+}
+
+// newInstalled starts a lab with nodes in two sites in which no program of edgecache runs yet.
+func newInstalled(t *testing.T, nodes int) *world {
+	t.Helper()
 	lab := cluster.ForTest(t, cluster.Options{Nodes: nodes, Sites: 2})
 	p, err := product.Install(t.Context(), lab)
 	if err != nil {
@@ -49,17 +60,18 @@ func newWorld(t *testing.T, nodes int) *world {
 			t.Error(err)
 		}
 	})
-	w := &world{
+	return &world{
 		T: t, lab: lab, product: p, agents: map[string]*process.Process{},
 		client: versioned.NewForConfigOrDie(lab.ControlPlane().Admin()), kubectl: newKubectl(t, lab),
 	}
-	if w.controller, err = p.Controller("controller"); err != nil {
-		t.Fatal(err)
+}
+
+func (w *world) startController(args ...string) {
+	w.Helper()
+	var err error
+	if w.controller, err = w.product.Controller("controller", args...); err != nil {
+		w.Fatal(err)
 	}
-	for _, n := range lab.Nodes() {
-		w.startAgent(n)
-	}
-	return w
 }
 
 func (w *world) startAgent(n *node.Node, args ...string) {

@@ -34,6 +34,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ImageContentApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImageFailure"):
 		return &apiv1alpha1.ImageFailureApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ImageSites"):
+		return &apiv1alpha1.ImageSitesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ImageStatus"):
 		return &apiv1alpha1.ImageStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Layer"):
@@ -62,6 +64,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.RegistryStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RemoveImage"):
 		return &apiv1alpha1.RemoveImageApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ResolvedTag"):
+		return &apiv1alpha1.ResolvedTagApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Rollout"):
 		return &apiv1alpha1.RolloutApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("RuntimeInfo"):

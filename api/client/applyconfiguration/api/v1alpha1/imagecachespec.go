@@ -30,7 +30,11 @@ type ImageCacheSpecApplyConfiguration struct {
 	ImagePullPolicy *apiv1alpha1.PullPolicy `json:"imagePullPolicy,omitempty"`
 	// resolve says who looks up tags. Controller (default): the controller, once for
 	// the fleet. Node: the agents, for registries that only the site can reach; the
-	// first digest found in a site is kept for that site.
+	// first digest found in a site (node label edgecache.dev/site, else
+	// topology.kubernetes.io/zone, else each node for itself) is kept for that site until
+	// a refresh finds another. The controller then asks no registry and checks nothing
+	// ahead. Where an ImageCache with Controller wants the same image on a node, its
+	// digest counts there.
 	Resolve *apiv1alpha1.ResolveMode `json:"resolve,omitempty"`
 	// refreshInterval is the time between two refreshes, as a duration such as 15m or
 	// 1h30m: at least 10s, default 15m. 0s means no periodic refresh. Images that a

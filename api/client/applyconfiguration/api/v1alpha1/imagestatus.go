@@ -10,10 +10,14 @@ type ImageStatusApplyConfiguration struct {
 	// name is the canonical reference, such as docker.io/library/nginx:1.27.
 	Name *string `json:"name,omitempty"`
 	// digest is what the name stands for on every node of the fleet. Empty until it
-	// was looked up.
+	// was looked up, and while the sites do not agree where spec.resolve is Node.
 	Digest *string `json:"digest,omitempty"`
-	// check is the outcome of looking the image up in its registry.
+	// check is the outcome of looking the image up in its registry. Absent where
+	// spec.resolve is Node: the controller asks no registry.
 	Check *ImageCheckApplyConfiguration `json:"check,omitempty"`
+	// sites sums up what the tag stands for in the sites of the selected nodes, where
+	// spec.resolve is Node.
+	Sites *ImageSitesApplyConfiguration `json:"sites,omitempty"`
 	// nodes counts the nodes that should hold this image.
 	Nodes *NodeCountsApplyConfiguration `json:"nodes,omitempty"`
 }
@@ -45,6 +49,14 @@ func (b *ImageStatusApplyConfiguration) WithDigest(value string) *ImageStatusApp
 // If called multiple times, the Check field is set to the value of the last call.
 func (b *ImageStatusApplyConfiguration) WithCheck(value *ImageCheckApplyConfiguration) *ImageStatusApplyConfiguration {
 	b.Check = value
+	return b
+}
+
+// WithSites sets the Sites field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Sites field is set to the value of the last call.
+func (b *ImageStatusApplyConfiguration) WithSites(value *ImageSitesApplyConfiguration) *ImageStatusApplyConfiguration {
+	b.Sites = value
 	return b
 }
 

@@ -14,8 +14,15 @@ import (
 type NodeImageApplyConfiguration struct {
 	// name is the canonical reference, under which pods find the image.
 	Name *string `json:"name,omitempty"`
-	// digest is what the name stands for.
+	// digest is what the name stands for. Empty while resolve is Node and no node of the
+	// site has found a digest yet: what the node holds under the name stays as it is.
 	Digest *string `json:"digest,omitempty"`
+	// resolve is Node where the agents of the site turn the tag into a digest: each asks
+	// its registry and reports what it found. Absent means that the controller does.
+	Resolve *apiv1alpha1.ResolveMode `json:"resolve,omitempty"`
+	// resolveEvery is how often the agent asks the registry again while resolve is Node.
+	// Absent means never.
+	ResolveEvery *v1.Duration `json:"resolveEvery,omitempty"`
 	// size is what the node has to download at most, in bytes; 0 when unknown.
 	Size *int64 `json:"size,omitempty"`
 	// pin is Never where the image is not to be shielded from garbage collection.
@@ -34,8 +41,8 @@ type NodeImageApplyConfiguration struct {
 	LeavesAt *v1.Time `json:"leavesAt,omitempty"`
 	// credentialIDs name the entries of credentials to pull with, in order.
 	CredentialIDs []string `json:"credentialIDs,omitempty"`
-	// refreshToken changes when the agent should verify the image at once. Not set by this
-	// release.
+	// refreshToken changes when the agent should ask the registry again at once, where
+	// resolve is Node. It comes from the annotation edgecache.dev/requestedAt.
 	RefreshToken *string `json:"refreshToken,omitempty"`
 }
 
@@ -58,6 +65,22 @@ func (b *NodeImageApplyConfiguration) WithName(value string) *NodeImageApplyConf
 // If called multiple times, the Digest field is set to the value of the last call.
 func (b *NodeImageApplyConfiguration) WithDigest(value string) *NodeImageApplyConfiguration {
 	b.Digest = &value
+	return b
+}
+
+// WithResolve sets the Resolve field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Resolve field is set to the value of the last call.
+func (b *NodeImageApplyConfiguration) WithResolve(value apiv1alpha1.ResolveMode) *NodeImageApplyConfiguration {
+	b.Resolve = &value
+	return b
+}
+
+// WithResolveEvery sets the ResolveEvery field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ResolveEvery field is set to the value of the last call.
+func (b *NodeImageApplyConfiguration) WithResolveEvery(value v1.Duration) *NodeImageApplyConfiguration {
+	b.ResolveEvery = &value
 	return b
 }
 

@@ -14,8 +14,11 @@ import (
 type NodeImageStatusApplyConfiguration struct {
 	// name is the canonical reference.
 	Name *string `json:"name,omitempty"`
-	// digest is the wished digest that this entry is about.
+	// digest is the wished digest that this entry is about. Empty while the spec names none.
 	Digest *string `json:"digest,omitempty"`
+	// resolved is what the agent found when it asked the registry for the tag, where the
+	// spec asks for that.
+	Resolved *ResolvedTagApplyConfiguration `json:"resolved,omitempty"`
 	// current is the digest that the name stands for on the node, where it is not the
 	// wished one: pods that use the name start from it.
 	Current *string `json:"current,omitempty"`
@@ -54,6 +57,14 @@ func (b *NodeImageStatusApplyConfiguration) WithName(value string) *NodeImageSta
 // If called multiple times, the Digest field is set to the value of the last call.
 func (b *NodeImageStatusApplyConfiguration) WithDigest(value string) *NodeImageStatusApplyConfiguration {
 	b.Digest = &value
+	return b
+}
+
+// WithResolved sets the Resolved field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Resolved field is set to the value of the last call.
+func (b *NodeImageStatusApplyConfiguration) WithResolved(value *ResolvedTagApplyConfiguration) *NodeImageStatusApplyConfiguration {
+	b.Resolved = value
 	return b
 }
 
