@@ -130,7 +130,9 @@ func (w *world) pulled(repository string) int {
 	return len(w.asked(repository).Blobs().Where(func(r registry.Request) bool { return !byController(r) }))
 }
 
-func byController(r registry.Request) bool { return strings.HasPrefix(r.UserAgent, "edgecache-controller") }
+func byController(r registry.Request) bool {
+	return strings.HasPrefix(r.UserAgent, "edgecache-controller")
+}
 
 // untilLookedUp waits until a repository's tag was looked up n times.
 func (w *world) untilLookedUp(repository string, n int) {
