@@ -44,7 +44,7 @@ func TestKilledDuringARollout(t *testing.T) {
 	t.Parallel()
 	s := small(t)
 	s.Nodes, s.Seed = 100, rand.Uint64()
-	const images = 3
+	const images = 2
 	repeat := fmt.Sprintf("go run ./test/fleet -scenario restart -nodes %d -images %d -kills %d -pull %s -seed %d", s.Nodes, images, s.Kills, s.Pull, s.Seed)
 	t.Log("to play it again:", repeat)
 	if err := playGroup(t, []string{"restart"}, images, s); err != nil {
