@@ -66,7 +66,7 @@ func (r *Ring) Key() v1alpha1.NodeKey {
 func (r *Ring) Hear(d store.Desired) (changed []string) {
 	images := map[string][]sealed{}
 	assign(images, d.Held, d.HeldCredentials, d.HeldNodeUID)
-	assign(images, d.Spec.Images, d.Spec.Credentials, d.Spec.NodeUID)
+	assign(images, d.Spec.Images, d.Spec.Credentials, d.NodeUID)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, now := range images {

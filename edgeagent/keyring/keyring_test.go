@@ -57,7 +57,7 @@ func wish(image string, credentials ...v1alpha1.SealedCredential) store.Desired 
 	for _, c := range credentials {
 		img.CredentialIDs = append(img.CredentialIDs, c.ID)
 	}
-	return store.Desired{Spec: v1alpha1.NodeImageCacheSpec{NodeUID: uid, Images: []v1alpha1.NodeImage{img}, Credentials: credentials}}
+	return store.Desired{NodeUID: uid, Spec: v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{img}, Credentials: credentials}}
 }
 
 func users(logins []fetch.Login) (names []string) {
@@ -166,7 +166,7 @@ func TestWhatCannotBeOpened(t *testing.T) {
 		t.Errorf("trouble says too much: %v", r.Trouble())
 	}
 	d := wish(ref.String(), append(bad[1:], good)...)
-	d.Spec.NodeUID = "another"
+	d.NodeUID = "another"
 	r.Hear(d)
 	if got := r.For(ref, "r.example"); len(got) != 0 {
 		t.Errorf("%d logins for another Node", len(got))

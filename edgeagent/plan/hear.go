@@ -20,6 +20,7 @@ func Hear(before store.Desired, object *v1alpha1.NodeImageCache) store.Desired {
 	after := store.Desired{
 		UID:        string(object.UID),
 		Generation: object.Generation,
+		NodeUID:    nodeOf(object),
 		Spec:       *object.Spec.DeepCopy(),
 		Known:      object.Spec.NodeUID != "",
 	}
@@ -39,7 +40,18 @@ func heldCredentials(before store.Desired) ([]v1alpha1.SealedCredential, string)
 	case len(before.Spec.Credentials) == 0:
 		return nil, ""
 	}
-	return before.Spec.Credentials, before.Spec.NodeUID
+	return before.Spec.Credentials, before.NodeUID
+}
+
+// nodeOf gives the UID of the Node that owns an object. The spec has it only when the wish is
+// complete, and credentials for a part of it are needed before.
+func nodeOf(object *v1alpha1.NodeImageCache) string {
+	for _, o := range object.OwnerReferences {
+		if o.Kind == "Node" {
+			return string(o.UID)
+		}
+	}
+	return object.Spec.NodeUID
 }
 
 // held gives the images that were wished before and that a spec says nothing of.

@@ -330,7 +330,7 @@ func TestHear(t *testing.T) {
 	before.Spec.Remove = []v1alpha1.RemoveImage{{Name: "r.io/old:v1", Digest: d2.String()}}
 	object := func(nodeUID string, images ...v1alpha1.NodeImage) *v1alpha1.NodeImageCache {
 		return &v1alpha1.NodeImageCache{
-			ObjectMeta: metav1.ObjectMeta{UID: "b", Generation: 1},
+			ObjectMeta: metav1.ObjectMeta{UID: "b", Generation: 1, OwnerReferences: []metav1.OwnerReference{{Kind: "Node", UID: "n2"}}},
 			Spec:       v1alpha1.NodeImageCacheSpec{NodeUID: nodeUID, Images: images},
 		}
 	}
@@ -345,18 +345,18 @@ func TestHear(t *testing.T) {
 	}{
 		"the object is gone, its removals too": {nil, gone},
 		"a new object, the wish not worked out": {
-			object(""), store.Desired{UID: "b", Generation: 1, Held: []v1alpha1.NodeImage{app}},
+			object(""), store.Desired{UID: "b", NodeUID: "n2", Generation: 1, Held: []v1alpha1.NodeImage{app}},
 		},
 		"a new object, worked out in part": {
 			object("", app, db),
-			store.Desired{UID: "b", Generation: 1, Spec: v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{app, db}}},
+			store.Desired{UID: "b", NodeUID: "n2", Generation: 1, Spec: v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{app, db}}},
 		},
 		"a new object that removes what was wished before": {
-			removing("r.io/app:v1"), store.Desired{UID: "b", Generation: 1, Spec: removing("r.io/app:v1").Spec},
+			removing("r.io/app:v1"), store.Desired{UID: "b", NodeUID: "n2", Generation: 1, Spec: removing("r.io/app:v1").Spec},
 		},
 		"a new object, the wish worked out": {
 			object("n2", db),
-			store.Desired{UID: "b", Generation: 1, Known: true, Spec: v1alpha1.NodeImageCacheSpec{NodeUID: "n2", Images: []v1alpha1.NodeImage{db}}},
+			store.Desired{UID: "b", NodeUID: "n2", Generation: 1, Known: true, Spec: v1alpha1.NodeImageCacheSpec{NodeUID: "n2", Images: []v1alpha1.NodeImage{db}}},
 		},
 	}
 	for name, tc := range tests {
@@ -373,7 +373,7 @@ func TestHear(t *testing.T) {
 func TestHeardCredentialsAreHeld(t *testing.T) {
 	t.Parallel()
 	sealed := []v1alpha1.SealedCredential{{ID: "c", Match: "r.io", Sealed: []byte{1}}}
-	d := store.Desired{UID: "a", Known: true, Spec: v1alpha1.NodeImageCacheSpec{
+	d := store.Desired{UID: "a", NodeUID: "n", Known: true, Spec: v1alpha1.NodeImageCacheSpec{
 		NodeUID: "n", Images: []v1alpha1.NodeImage{image("r.io/app:v1", d1)}, Credentials: sealed,
 	}}
 	if d = Hear(d, nil); !cmp.Equal(d.Spec.Credentials, sealed) {

@@ -16,6 +16,8 @@ type Desired struct {
 	// UID and Generation of the NodeImageCache that spec was read from.
 	UID        string `json:"uid,omitempty"`
 	Generation int64  `json:"generation,omitempty"`
+	// NodeUID is the Node that the object is for, to which its credentials are sealed.
+	NodeUID string `json:"nodeUID,omitempty"`
 	// Spec as read.
 	Spec v1alpha1.NodeImageCacheSpec `json:"spec"`
 	// Held are images of an earlier object that Spec does not have, kept because the
