@@ -141,9 +141,9 @@ func withoutAgents(ctx context.Context, s fleetSize) (rows []row, err error) {
 	}
 	const allowed = 600 << 20
 	return []row{{
-		fmt.Sprintf("time from apply until all specs are written (%d × %d)", f.Nodes, f.Images),
-		fmt.Sprintf("%.0f s", f.Apply.Seconds()), fmt.Sprintf("a bare client that creates the same objects: %.0f s", f.Bare.Seconds()),
-		fmt.Sprintf("%.2f", f.Apply.Seconds()/f.Bare.Seconds()),
+		fmt.Sprintf("writing all specs (%d × %d), the last one %.0f s after the apply", f.Nodes, f.Images, f.Apply.Seconds()),
+		fmt.Sprintf("%.0f s", f.Writing.Seconds()), fmt.Sprintf("a bare client that creates the same objects: %.0f s", f.Bare.Seconds()),
+		fmt.Sprintf("%.2f", f.Writing.Seconds()/f.Bare.Seconds()),
 	}, {
 		fmt.Sprintf("the controller's peak memory then (objects of %d KB)", f.LargestObjectBytes>>10),
 		fmt.Sprintf("%d MB", f.PeakBytes>>20), "what it may have: 600 MB", fmt.Sprintf("%.2f", float64(f.PeakBytes)/allowed),

@@ -54,6 +54,10 @@ func (w *World) PlaySpecs(ctx context.Context, images int) (*SpecFigures, error)
 	return f, err
 }
 
+// countEvery is the time between two looks at the API server's counts: each costs it as much as
+// a dozen writes, which the bare client would be spared.
+const countEvery = time.Second
+
 // writeSpecs applies the ImageCache and follows the writes by the API server's count, which
 // costs it less than a watch of all objects.
 func (p *play) writeSpecs(ctx context.Context, f *SpecFigures) error {
@@ -66,7 +70,7 @@ func (p *play) writeSpecs(ctx context.Context, f *SpecFigures) error {
 	if err := p.create(ctx); err != nil {
 		return err
 	}
-	return p.until(ctx, "all specs are written", func(ctx context.Context) error {
+	return p.untilEvery(ctx, countEvery, "all specs are written", func(ctx context.Context) error {
 		now, err := p.read(ctx)
 		if err != nil {
 			return err

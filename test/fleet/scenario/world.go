@@ -159,6 +159,11 @@ const pollEvery = 200 * time.Millisecond
 
 // until waits for something to hold.
 func (w *World) until(ctx context.Context, what string, holds func(context.Context) error) error {
+	return w.untilEvery(ctx, pollEvery, what, holds)
+}
+
+// untilEvery is the same with another time between two looks.
+func (w *World) untilEvery(ctx context.Context, every time.Duration, what string, holds func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, w.Patience)
 	defer cancel()
 	for {
@@ -166,7 +171,7 @@ func (w *World) until(ctx context.Context, what string, holds func(context.Conte
 		if err == nil {
 			return nil
 		}
-		if wait(ctx, pollEvery) != nil {
+		if wait(ctx, every) != nil {
 			return fmt.Errorf("waiting until %s: %w", what, err)
 		}
 	}
