@@ -190,7 +190,7 @@ func (c *Controller) noteSite(name string) {
 	}
 	for _, moved := range c.sites.Observe(fleet.OwnSite(n), object) {
 		for _, other := range moved.Nodes {
-			c.nodes.Add(other)
+			c.nodes.AddAfter(other, gatherLookUps)
 		}
 	}
 }

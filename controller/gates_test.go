@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"edgecache.dev/api/imageref"
+	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
 	"edgecache.dev/controller/limits"
 	"edgecache.dev/controller/rollout"
@@ -35,12 +36,10 @@ func TestADigestThatWasNotWeighedIsHeldBack(t *testing.T) {
 	if !g.Holds("ns/a", "node", "site", ref, "large") {
 		t.Error("what does not fit is not held back")
 	}
-	accounts.Put(limits.Claim{Owner: "ns/a", Open: true})
-	accounts.Decide("ns")
-	if g.Holds("ns/a", "node", "site", ref, "found by a node") {
-		t.Error("what nodes find themselves is held back for good")
-	}
 	if g.Holds("free/a", "node", "site", ref, "large") {
 		t.Error("a namespace without limit is held back")
+	}
+	if all := limits.NewAccounts(limits.Limits{{Namespaces: []string{"*"}, MaxBytes: "10"}}, nil); !all.Covers(v1alpha1.OwnerSandboxImage, "large") {
+		t.Error("the sandbox image is held back where a limit is for all namespaces")
 	}
 }

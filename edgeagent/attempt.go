@@ -70,6 +70,7 @@ func (a *Agent) bring(ctx context.Context) time.Time {
 	}
 	a.dismiss(missing)
 	due := time.Now().Add(a.poll())
+	var ready []turn
 	for i := range a.steps.Missing {
 		img := &a.steps.Missing[i]
 		t := a.attempt(img)
@@ -77,10 +78,11 @@ func (a *Agent) bring(ctx context.Context) time.Time {
 		case t.cancel != nil:
 		case time.Now().Before(t.next):
 			due = earlier(due, t.next)
-		case a.running() < a.options.Workers:
-			a.start(ctx, img, t)
+		default:
+			ready = append(ready, turn{t.next, func() { a.start(ctx, img, t) }})
 		}
 	}
+	takeTurns(ready, a.options.Workers-a.running())
 	return due
 }
 

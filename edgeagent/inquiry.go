@@ -43,20 +43,22 @@ func (a *Agent) inquire(ctx context.Context) time.Time {
 	now := time.Now()
 	next := now.Add(a.poll())
 	wanted := map[string]bool{}
+	var ready []turn
 	for i := range a.steps.Asks {
 		ask := &a.steps.Asks[i]
 		name := ask.Ref.String()
 		wanted[name] = true
 		q := a.inquiry(name, ask, now)
-		turn := q.turn(ask)
+		at := q.turn(ask)
 		switch {
-		case q.cancel != nil || turn.IsZero():
-		case now.Before(turn):
-			next = earlier(next, turn)
-		case a.asking() < a.options.Workers:
-			a.question(ctx, name, q, ask)
+		case q.cancel != nil || at.IsZero():
+		case now.Before(at):
+			next = earlier(next, at)
+		default:
+			ready = append(ready, turn{at, func() { a.question(ctx, name, q, ask) }})
 		}
 	}
+	takeTurns(ready, a.options.Workers-a.asking())
 	for name, q := range a.inquiries {
 		switch {
 		case wanted[name]:

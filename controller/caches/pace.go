@@ -23,9 +23,13 @@ func pace(before, after *v1alpha1.ImageCacheStatus, written, now time.Time) time
 	return min(max(0, written.Add(figuresEvery).Sub(now)), figuresEvery)
 }
 
-// onlyFigures says whether conditions and what was handled are as before.
+// onlyFigures says whether conditions and what was handled are as before, and no digest moved:
+// a controller that is started again goes on from those in the status.
 func onlyFigures(before, after *v1alpha1.ImageCacheStatus) bool {
 	return before.ObservedGeneration == after.ObservedGeneration && before.LastHandledRefreshAt == after.LastHandledRefreshAt &&
+		slices.EqualFunc(before.Images, after.Images, func(a, b v1alpha1.ImageStatus) bool {
+			return a.Name == b.Name && (a.Digest == "" || a.Digest == b.Digest)
+		}) &&
 		slices.EqualFunc(before.Conditions, after.Conditions, func(a, b metav1.Condition) bool {
 			return a.Type == b.Type && a.Status == b.Status && a.Reason == b.Reason
 		})

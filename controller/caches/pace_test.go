@@ -16,6 +16,7 @@ func TestPace(t *testing.T) {
 		ObservedGeneration: 1,
 		Conditions:         []metav1.Condition{{Type: "Ready", Status: "False", Reason: "Progressing", Message: "1 of 3"}},
 		Nodes:              v1alpha1.NodeCounts{Ready: 1},
+		Images:             []v1alpha1.ImageStatus{{Name: "a", Digest: "d1"}, {Name: "b"}},
 	}
 	for name, tc := range map[string]struct {
 		edit  func(*v1alpha1.ImageCacheStatus)
@@ -29,6 +30,8 @@ func TestPace(t *testing.T) {
 		"a condition more": {func(s *v1alpha1.ImageCacheStatus) {
 			s.Conditions = append(s.Conditions, metav1.Condition{Type: "Stalled"})
 		}, time.Second, 0},
+		"a digest is found":            {func(s *v1alpha1.ImageCacheStatus) { s.Images[1].Digest = "d" }, time.Second, 4 * time.Second},
+		"a digest moved":               {func(s *v1alpha1.ImageCacheStatus) { s.Images[0].Digest = "d2" }, time.Second, 0},
 		"an edit is observed":          {func(s *v1alpha1.ImageCacheStatus) { s.ObservedGeneration = 2 }, time.Second, 0},
 		"a refresh is handled":         {func(s *v1alpha1.ImageCacheStatus) { s.LastHandledRefreshAt = "now" }, time.Second, 0},
 		"figures, by a clock put back": {func(s *v1alpha1.ImageCacheStatus) { s.Nodes.Ready = 2 }, -time.Hour, figuresEvery},

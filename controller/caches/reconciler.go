@@ -90,8 +90,10 @@ func (r *Reconciler) Prime() error {
 	}
 	now := r.Clock.Now()
 	for _, ic := range all {
-		r.View.Put(ic)
 		view := r.View.Get(wish.OwnerOf(ic))
+		if view == nil || !view.Shows(ic) {
+			continue // it was edited or deleted meanwhile: its event is, or was, heard
+		}
 		r.lookUp(ic, view, r.rounds.of(ic, now))
 		if err := r.claim(ic, view, r.images(view)); err != nil {
 			return err
@@ -99,7 +101,7 @@ func (r *Reconciler) Prime() error {
 	}
 	for _, ic := range all {
 		r.decide(wish.OwnerOf(ic))
-		if view := r.View.Get(wish.OwnerOf(ic)); r.gathering(view, r.rounds.of(ic, now), now) == 0 {
+		if view := r.View.Get(wish.OwnerOf(ic)); view != nil && r.gathering(view, r.rounds.of(ic, now), now) == 0 {
 			r.judge(view)
 		}
 	}
@@ -140,7 +142,7 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	}
 	r.decide(owner)
 	wait := r.gathering(view, round, now)
-	if wait == 0 {
+	if wait == 0 || r.Accounts.Refusal(owner) != "" {
 		view = r.judge(view)
 	}
 	f := r.facts(ic, view, images)
@@ -149,8 +151,10 @@ func (r *Reconciler) Sync(ctx context.Context, key cache.ObjectName) (time.Durat
 	r.sumUpSites(f)
 	r.reckon(f, view, round)
 	r.Metrics.CacheNodes(owner, f.tally.nodes)
+	f.rollout = round.rollout
 	if wait == 0 {
 		f.rollout = r.roll(f, view, members, targets)
+		round.rollout = f.rollout
 		r.touch(f, view, round, targets)
 		wait = round.due(now)
 	}

@@ -2,6 +2,7 @@ package caches
 
 import (
 	"maps"
+	"slices"
 
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
@@ -29,12 +30,19 @@ func rolloutNode(m *member, gate rollout.Gate, current bool) rollout.Node {
 	switch {
 	case m.told(func(s *subject) string { return s.next }):
 		node.Progress = m.progress()
+	case current && gate.LetIn(m.name) && m.crowded():
+		node.Progress = rollout.Failed // it is told when there is place
 	case current && gate.LetIn(m.name):
 		node.Progress = rollout.Working // its spec is about to be written
 	default:
 		node.Busy = m.busy() || gate.LetIn(m.name) && !m.told(func(s *subject) string { return s.last })
 	}
 	return node
+}
+
+// crowded says whether the node's spec has no place for some image.
+func (m *member) crowded() bool {
+	return slices.ContainsFunc(m.images, func(s *subject) bool { return s.next != "" && crowdedOut(m.object, s.name) })
 }
 
 // busy says whether a node works on what its spec asked for before the targets changed.

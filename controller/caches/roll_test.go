@@ -5,6 +5,7 @@ import (
 
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/controller/fleet"
+	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/rollout"
 )
 
@@ -58,5 +59,28 @@ func TestRolloutNode(t *testing.T) {
 				t.Errorf("progress %d, busy %t; want %d, %t", got.Progress, got.Busy, tc.want, tc.busy)
 			}
 		})
+	}
+}
+
+// TestNoPlaceForEver: what a node cannot do anything about does not hold a place.
+func TestNoPlaceForEver(t *testing.T) {
+	t.Parallel()
+	app := mustParse("r.io/app:v1")
+	full := &v1alpha1.NodeImageCache{}
+	for range nodes.MaxImages {
+		full.Spec.Images = append(full.Spec.Images, v1alpha1.NodeImage{Name: "r.io/a"})
+	}
+	gates := &rollout.Gates{}
+	gates.Let("ns/a", rollout.Targets{{Ref: app}: d2}, []string{"n1"})
+	m := &member{name: "n1", reach: fleet.Connected, object: full, images: []*subject{{name: app.String(), want: d2.String(), next: d2.String(), last: d2.String()}}}
+	if n := rolloutNode(m, gates.Of("ns/a"), true); n.Progress != rollout.Failed {
+		t.Errorf("a node whose spec is full: %+v, want it failed", n)
+	}
+
+	elsewhere := asked(d1, v1alpha1.PhaseCached)
+	elsewhere.Spec.Images[0].Resolve = ""
+	m = &member{name: "n1", reach: fleet.Connected, object: elsewhere, images: []*subject{{name: app.String(), byNode: true, want: d1.String(), next: d1.String(), fleet: d2.String()}}}
+	if n := rolloutNode(m, rollout.Gate{}, true); n.Progress != rollout.Done {
+		t.Errorf("a node that another ImageCache's rollout holds back: %+v, want it done", n)
 	}
 }

@@ -29,7 +29,8 @@ type round struct {
 	interval   time.Duration
 	asked      time.Time // of the last look-ups
 	touched    fingerprint
-	written    time.Time // when the status was written last
+	rollout    *rollout.Decision // the last one
+	written    time.Time         // when the status was written last
 }
 
 // fingerprint is what the wish of nodes depends on.

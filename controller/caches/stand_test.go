@@ -29,6 +29,7 @@ import (
 	"edgecache.dev/controller/nodes"
 	"edgecache.dev/controller/resolution"
 	"edgecache.dev/controller/rollout"
+	"edgecache.dev/controller/sites"
 )
 
 // stand is a Reconciler on informers' stores that a test fills.
@@ -58,7 +59,7 @@ func newStand(tb testing.TB, l limits.Limits) *stand {
 		Caches: listers.NewImageCacheLister(s.caches), Nodes: corelisters.NewNodeLister(s.nodes),
 		Objects:     listers.NewNodeImageCacheLister(s.objects).NodeImageCaches(v1alpha1.SystemNamespace),
 		ObjectIndex: s.objects, Client: s.client.EdgecacheV1alpha1(),
-		View: view, Leases: fleet.NewLeaseClock(), Table: resolution.NewTable(), Gates: &rollout.Gates{View: view},
+		View: view, Leases: fleet.NewLeaseClock(), Table: resolution.NewTable(), Sites: sites.New(), Gates: &rollout.Gates{View: view},
 		Vault: credentials.NewVault(), Clock: s.clock,
 		Accounts:   limits.NewAccounts(l, func(d digest.Digest) int64 { return s.sizes[d] }),
 		LookUp:     func(k resolution.Key) { s.looked = append(s.looked, k) },

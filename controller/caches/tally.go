@@ -235,6 +235,9 @@ func (m *member) progress() rollout.Progress {
 	whole := done
 	for _, s := range m.images {
 		if s.next != "" {
+			if entry := entryOf(m.object, s.name); entry != nil && s.elsewhere(entry) {
+				s = &subject{name: s.name, want: entry.Digest} // another ImageCache brings it further
+			}
 			o, _ := holding(m.object, s)
 			whole = min(whole, o)
 		}

@@ -27,8 +27,8 @@ func (r *Reconciler) claim(ic *v1alpha1.ImageCache, view *fleet.Cache, images []
 	if err != nil {
 		return err
 	}
-	c := limits.Claim{Owner: owner, Created: ic.CreationTimestamp.Time, Named: held, Held: held, Open: view.ByNode()}
-	if !view.Barred && !view.ByNode() { // else only what nodes have counts
+	c := limits.Claim{Owner: owner, Created: ic.CreationTimestamp.Time, Named: held, Held: held}
+	if !view.Barred { // else only what nodes keep counts
 		c.Named = map[digest.Digest]bool{}
 		for i := range images {
 			if d := images[i].target; d != "" {

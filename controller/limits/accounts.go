@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -116,13 +117,14 @@ func (a *Accounts) Refusal(owner wish.Owner) string {
 // Covers says whether nodes may be told of a digest on behalf of an ImageCache: it was
 // weighed and fits, or nothing is weighed.
 func (a *Accounts) Covers(owner wish.Owner, d digest.Digest) bool {
-	if !a.Weighs(owner.Namespace()) {
+	// What no ImageCache asked for is nobody's to be limited.
+	if !strings.Contains(string(owner), "/") || !a.Weighs(owner.Namespace()) {
 		return true
 	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	at := a.namespaces[owner.Namespace()]
-	return at != nil && at.refused[owner] == "" && (at.claims[owner].Open || at.claims[owner].Named[d])
+	return at != nil && at.refused[owner] == "" && at.claims[owner].Named[d]
 }
 
 // decide gives the ImageCaches for which it changed something. Callers hold mu.

@@ -93,6 +93,9 @@ func (l *Limit) broken(spec *v1alpha1.ImageCacheSpec) string {
 	if l.MaxPriority != nil && spec.Priority > *l.MaxPriority {
 		return fmt.Sprintf("spec.priority is %d: it may be %d at most", spec.Priority, *l.MaxPriority)
 	}
+	if l.MaxBytes != "" && spec.Resolve == v1alpha1.ResolveNode {
+		return fmt.Sprintf("spec.resolve is Node: what nodes find cannot be weighed, and the images of this namespace may have %s: set it to Controller", l.MaxBytes)
+	}
 	for i := range spec.CacheSpec {
 		for k, image := range spec.CacheSpec[i].Images {
 			ref, err := imageref.Parse(string(image))

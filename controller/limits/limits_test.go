@@ -41,6 +41,11 @@ func TestRefusal(t *testing.T) {
 			}
 		})
 	}
+	weighed := Limits{{Namespaces: []string{"*"}, MaxBytes: "1Gi"}}
+	byNode := &v1alpha1.ImageCache{Spec: v1alpha1.ImageCacheSpec{Resolve: v1alpha1.ResolveNode}}
+	if got := weighed.Refusal(byNode); !strings.Contains(got, "spec.resolve is Node: what nodes find cannot be weighed, and the images of this namespace may have 1Gi") {
+		t.Errorf("what cannot be weighed: %q", got)
+	}
 	if got := (Limits)(nil).Refusal(&v1alpha1.ImageCache{}); got != "" {
 		t.Errorf("without limits: %q", got)
 	}

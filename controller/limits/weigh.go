@@ -21,8 +21,6 @@ type Claim struct {
 	// Held are the digests that nodes are asked to hold on its behalf. They count while the
 	// cache is refused, as it keeps them.
 	Held map[digest.Digest]bool
-	// Open says that nodes find the digests, which therefore are not known before.
-	Open bool
 }
 
 // excess is what a claim that does not fit would lead to, in bytes.

@@ -7,9 +7,10 @@
 //
 //  1. A status is written only when it differs from the one written last, or the API
 //     server shows another one for longer than a write takes to come back. At once: that
-//     work ends, that the node begins to fail, removals, troubles, what tags stand for. Steps on the way are
-//     gathered: the first for 15 s, the next for 1, 4 and then 15 minutes. Progress, and
-//     what goes on failing, waits as long, at least a minute, progress 5 % of the image apart.
+//     work ends, that the node begins to fail, removals, troubles; within seconds what tags
+//     stand for. Steps on the way to a wish are gathered: the first for 15 s, the next for 1,
+//     4 and then 15 minutes. Progress, and what goes on failing, waits as long, at least a
+//     minute, progress 5 % of the image apart.
 //  2. A status is written with the UID of the object it is about: an object that was
 //     replaced meanwhile is not given a status of the old one.
 //  3. The object stays within its budget whatever the images and errors: what gives way

@@ -218,7 +218,7 @@ func TestWorth(t *testing.T) {
 		}, step},
 		"what a tag stands for, images are under way": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images[1].Resolved = &v1alpha1.ResolvedTag{Digest: "d"}
-		}, urgent},
+		}, answer},
 		"an image is there, and the other has no digest yet": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images[0].Phase = v1alpha1.PhaseCached
 			s.Images[1].Phase, s.Images[1].Digest = v1alpha1.PhasePending, ""
@@ -240,18 +240,19 @@ func TestWorth(t *testing.T) {
 	}
 }
 
-// TestWorthOfAnswers: while images are under way an answer of a registry is told at once,
-// and not that it is outdated.
+// TestWorthOfAnswers: an answer of a registry is told within seconds, also while images are
+// under way, and not that it is outdated.
 func TestWorthOfAnswers(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		before, after *v1alpha1.ResolvedTag
 		want          urgency
 	}{
-		"a token":         {&v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "s"}, &v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "t"}, urgent},
-		"a digest":        {&v1alpha1.ResolvedTag{Digest: "1"}, &v1alpha1.ResolvedTag{Digest: "2", Newer: true}, urgent},
-		"no answer":       {&v1alpha1.ResolvedTag{Digest: "1"}, &v1alpha1.ResolvedTag{Digest: "1", Reason: "NetworkError"}, urgent},
-		"newer, as heard": {&v1alpha1.ResolvedTag{Digest: "2", Newer: true}, &v1alpha1.ResolvedTag{Digest: "2", Newer: true}, urgent},
+		"a token":         {&v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "s"}, &v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "t"}, answer},
+		"a digest":        {&v1alpha1.ResolvedTag{Digest: "1"}, &v1alpha1.ResolvedTag{Digest: "2", Newer: true}, answer},
+		"no answer":       {&v1alpha1.ResolvedTag{Digest: "1"}, &v1alpha1.ResolvedTag{Digest: "1", Reason: "NetworkError"}, answer},
+		"newer, as heard": {&v1alpha1.ResolvedTag{Digest: "2", Newer: true}, &v1alpha1.ResolvedTag{Digest: "2", Newer: true}, answer},
+		"another reason":  {&v1alpha1.ResolvedTag{Reason: "NetworkError"}, &v1alpha1.ResolvedTag{Reason: "RegistryError"}, step},
 		"outdated":        {&v1alpha1.ResolvedTag{Digest: "1", RefreshToken: "s"}, &v1alpha1.ResolvedTag{RefreshToken: "s"}, step},
 		"as wished now":   {&v1alpha1.ResolvedTag{Digest: "2", Newer: true}, &v1alpha1.ResolvedTag{Digest: "2"}, step},
 		"nobody asks now": {&v1alpha1.ResolvedTag{Digest: "2"}, nil, step},
@@ -265,6 +266,41 @@ func TestWorthOfAnswers(t *testing.T) {
 			t.Errorf("%s: worth %d, want %d", name, got, tc.want)
 		}
 	}
+}
+
+// TestManyAnswersAreFewWrites: a hundred tags that are looked up one after the other, then
+// registries that fail in turns.
+func TestManyAnswersAreFewWrites(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &paper{start: time.Now()}
+		r := NewReporter(p)
+		go r.Run(t.Context())
+		s := statusOf(100, 20, nil)
+		for i := range s.Images {
+			s.Images[i].Digest = ""
+		}
+		r.Offer("a", s.DeepCopy())
+		for i := range s.Images {
+			time.Sleep(1500 * time.Millisecond)
+			s.Images[i].Resolved = &v1alpha1.ResolvedTag{Digest: "d"}
+			r.Offer("a", s.DeepCopy())
+		}
+		time.Sleep(time.Minute)
+		_, found := p.read()
+		if found > 55 {
+			t.Errorf("%d writes of 100 answers in 150 s", found)
+		}
+		for k := range 1000 {
+			time.Sleep(6 * time.Second)
+			i := &s.Images[k%50]
+			i.Resolved = &v1alpha1.ResolvedTag{Digest: "d", Reason: []string{"NetworkError", "RegistryError"}[k/50%2]}
+			r.Offer("a", s.DeepCopy())
+		}
+		if _, all := p.read(); all-found > 200 {
+			t.Errorf("%d writes of other reasons in 100 minutes", all-found)
+		}
+	})
 }
 
 func finish(s *v1alpha1.NodeImageCacheStatus) {
@@ -322,8 +358,9 @@ func TestReporter(t *testing.T) {
 		p := &paper{start: time.Now()}
 		r := NewReporter(p)
 		go r.Run(t.Context())
-		offer := func(uid types.UID, generation, pulled int64) {
-			s := statusOf(1, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase, s.Size, s.BytesPulled = v1alpha1.PhasePulling, 100, pulled })
+		offer := func(uid types.UID, generation int64, cached int) { // of 50 images
+			s := statusOf(50, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase = v1alpha1.PhasePulling })
+			finish(&v1alpha1.NodeImageCacheStatus{Images: s.Images[:cached]})
 			s.ObservedGeneration = generation
 			r.Offer(uid, s)
 		}
@@ -331,18 +368,20 @@ func TestReporter(t *testing.T) {
 			offer("a", i, 0)
 		}
 		time.Sleep(5 * time.Second)
-		for i := range int64(40) { // an hour of steps and progress: few writes, of the newest
-			offer("a", 10+i, 5*i)
+		for i := range 40 { // an hour of steps: few writes, of the newest
+			offer("a", 9, i)
 			time.Sleep(90 * time.Second)
 		}
-		offer("b", 49, 195) // another object, the same status
+		offer("a", 10, 40) // another wish: somebody waits
+		time.Sleep(30 * time.Second)
+		offer("a", 10, 41)
+		time.Sleep(5 * time.Minute)
+		offer("b", 10, 41) // another object, the same status
 		time.Sleep(5 * time.Second)
-		done := statusOf(1, 20, func(s *v1alpha1.NodeImageStatus) { s.Phase = v1alpha1.PhaseCached })
-		done.ObservedGeneration = 50
-		r.Offer("b", done)
+		offer("b", 10, 50)
 		time.Sleep(5 * time.Second)
-		want := []string{"a gen 9 after 0s", "a gen 10 after 1m0s", "a gen 13 after 5m0s", "a gen 23 after 20m0s",
-			"a gen 33 after 35m0s", "a gen 43 after 50m0s", "b gen 49 after 1h0m0s", "b gen 50 after 1h0m0s"}
+		want := []string{"a gen 9 after 0s", "a gen 9 after 2m0s", "a gen 9 after 6m0s", "a gen 9 after 21m0s", "a gen 9 after 36m0s",
+			"a gen 9 after 51m0s", "a gen 10 after 1h0m0s", "a gen 10 after 1h1m0s", "b gen 10 after 1h6m0s", "b gen 10 after 1h6m0s"}
 		got, _ := p.read()
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("writes (-want +got):\n%s", diff)

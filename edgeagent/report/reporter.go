@@ -20,6 +20,9 @@ const (
 	settle = time.Second
 	// gather is how long images that are further wait for others, jittered as well.
 	gather = 15 * time.Second
+	// gatherAnswers is the same for what registries say of tags: an agent may ask for a
+	// thousand.
+	gatherAnswers = 3 * time.Second
 	// firstGap is the time between the first two writes of how far images are. It grows
 	// fourfold up to lastGap until all images are there or have failed.
 	firstGap = time.Minute
@@ -128,6 +131,17 @@ type written struct {
 	steps     int           // writes since the node began to work its way through images
 }
 
+// count notes a write of a status. A new wish begins anew: somebody waits for how it goes.
+func (w *written) count(next *offer) {
+	if w.status == nil || w.status.ObservedGeneration != next.status.ObservedGeneration {
+		w.steps = 0
+	}
+	w.steps++
+	if !underWay(next.status) {
+		w.steps = 0
+	}
+}
+
 // gap is the least time between the last write and the next of how far images are: a fleet
 // that is given ten images writes a few times per node, however long they take.
 func (w *written) gap() time.Duration {
@@ -159,8 +173,12 @@ func (r *Reporter) due(w *written, set time.Time) time.Time {
 		delay = w.wait
 	case u == minor:
 		delay = max(max(minorEvery, w.gap())-time.Since(w.at), settle)
+	case u == step && w.status.ObservedGeneration != r.newest().status.ObservedGeneration:
+		delay = wait.Jitter(gather, 0.5)
 	case u == step:
 		delay = max(w.gap()-time.Since(w.at), wait.Jitter(gather, 0.5))
+	case u == answer:
+		delay = wait.Jitter(gatherAnswers, 0.5)
 	default:
 		delay = wait.Jitter(settle, 0.5)
 	}
@@ -209,11 +227,8 @@ func (r *Reporter) write(ctx context.Context, w *written) {
 		w.wait, w.failed = w.retry.Step(), next.uid
 		return
 	}
+	w.count(next)
 	w.offer, w.at, w.wait, w.retry = *next, began, 0, newBackoff()
-	w.steps++
-	if !underWay(next.status) {
-		w.steps = 0
-	}
 }
 
 func newBackoff() wait.Backoff {

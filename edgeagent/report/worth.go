@@ -19,6 +19,7 @@ const (
 	none   urgency = iota // says nothing new
 	minor                 // figures moved, or what fails fails in another way
 	step                  // an image is further, and others are under way
+	answer                // a registry said what a tag stands for: the site waits for it
 	urgent                // something happened
 )
 
@@ -45,14 +46,33 @@ func worth(last, next *v1alpha1.NodeImageCacheStatus) urgency {
 	}
 	switch {
 	case !equality.Semantic.DeepEqual(a, b):
-		if underWay(b) && onlyStepped(a, b) {
-			return step
-		}
-		return urgent
+		return worthOfSteps(a, b)
 	case figures || words || flaps:
 		return minor
 	}
 	return none
+}
+
+// worthOfSteps tells steps on the way and answers of registries from what is urgent: the end
+// of work, that a node begins to fail, removals, troubles. Both statuses were stripped.
+func worthOfSteps(a, b *v1alpha1.NodeImageCacheStatus) urgency {
+	switch {
+	case fails(b) && !fails(a), !equality.Semantic.DeepEqual(withoutSteps(a), withoutSteps(b)):
+		return urgent
+	case answers(a, b) && (underWay(b) || onlyAnswered(a, b)):
+		return answer
+	case underWay(b) && !answers(a, b):
+		return step
+	}
+	return urgent
+}
+
+// onlyAnswered says whether the images differ only in what registries gave for them.
+func onlyAnswered(a, b *v1alpha1.NodeImageCacheStatus) bool {
+	return a.ObservedGeneration == b.ObservedGeneration && slices.EqualFunc(a.Images, b.Images, func(x, y v1alpha1.NodeImageStatus) bool {
+		x.Resolved, y.Resolved = nil, nil
+		return equality.Semantic.DeepEqual(x, y)
+	})
 }
 
 // strip leaves what is urgent when it changes. The summary, and why and how far a node is
@@ -76,16 +96,6 @@ func underWay(s *v1alpha1.NodeImageCacheStatus) bool {
 	})
 }
 
-// onlyStepped says whether two statuses that were stripped differ only in how far wished
-// images are. That a node begins to fail is more than that, and so is every removal, and
-// what a registry gave for a tag: the site waits for it.
-func onlyStepped(a, b *v1alpha1.NodeImageCacheStatus) bool {
-	if fails(b) && !fails(a) || answers(a, b) {
-		return false
-	}
-	return equality.Semantic.DeepEqual(withoutSteps(a), withoutSteps(b))
-}
-
 // answers says whether b has an answer of a registry that a has not, or one that counts
 // only with the generation that it was given in.
 func answers(a, b *v1alpha1.NodeImageCacheStatus) bool {
@@ -101,7 +111,7 @@ func answers(a, b *v1alpha1.NodeImageCacheStatus) bool {
 // addsTo says whether an answer says more than the one before: not that this is outdated.
 func addsTo(before, now *v1alpha1.ResolvedTag) bool {
 	return before == nil || now.Digest != "" && now.Digest != before.Digest || now.RefreshToken != before.RefreshToken ||
-		now.Reason != before.Reason || now.Newer && !before.Newer
+		now.Reason != "" && before.Reason == "" || now.Newer && !before.Newer
 }
 
 func fails(s *v1alpha1.NodeImageCacheStatus) bool {
@@ -166,6 +176,10 @@ func calm(images []v1alpha1.NodeImageStatus, before map[imageKey]*v1alpha1.NodeI
 	for i := range images {
 		n := &images[i]
 		o := before[imageKey{n.Name, n.Digest}]
+		if o != nil && unanswered(o) && unanswered(n) {
+			moved = moved || o.Resolved.Reason != n.Resolved.Reason
+			o.Resolved.Reason = n.Resolved.Reason
+		}
 		if o == nil || !failing(o) || !failing(n) {
 			continue
 		}
@@ -173,6 +187,11 @@ func calm(images []v1alpha1.NodeImageStatus, before map[imageKey]*v1alpha1.NodeI
 		o.Phase, o.Reason, o.Message, o.Attempts, o.Since = n.Phase, n.Reason, n.Message, n.Attempts, n.Since
 	}
 	return moved
+}
+
+// unanswered says whether a registry does not say what a tag stands for now.
+func unanswered(i *v1alpha1.NodeImageStatus) bool {
+	return i.Resolved != nil && i.Resolved.Reason != ""
 }
 
 // failing says whether an image has failed before and is still to come.
