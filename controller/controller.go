@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
@@ -154,6 +155,7 @@ func (c *Controller) assemble() {
 		Nodes:   c.kube.Core().V1().Nodes().Lister(),
 		Objects: objects.Lister().NodeImageCaches(v1alpha1.SystemNamespace),
 		Client:  c.options.Edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace),
+		Update:  updater(c.options.Edge.EdgecacheV1alpha1().RESTClient()),
 		View:    c.view, Sandbox: c.sandboxWish, Leases: c.clock, Targets: c.table, Sites: c.sites, Sizes: c.contents, Clock: clock.RealClock{},
 		Gates:       gates{c.gates, c.accounts},
 		Credentials: c.vault, Seal: sealed, MaySeal: c.guard.Holds, Grace: c.options.RelabelGrace, Wrote: c.options.Metrics.WroteNode,
@@ -293,6 +295,22 @@ type gates struct {
 // Holds says whether an owner does not yet let a node of a site in to a digest.
 func (g gates) Holds(owner wish.Owner, node, site string, ref imageref.Reference, target digest.Digest) bool {
 	return !g.accounts.Covers(owner, target) || g.rollout.Holds(owner, node, site, ref, target)
+}
+
+// metadataOnly asks for no more of an answer than its metadata.
+const metadataOnly = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+// updater writes NodeImageCaches and has the API server spare itself and us the echo of what
+// was written: the informer brings it anyway.
+func updater(client rest.Interface) func(context.Context, *v1alpha1.NodeImageCache) error {
+	return func(ctx context.Context, object *v1alpha1.NodeImageCache) error {
+		err := client.Put().Namespace(object.Namespace).Resource("nodeimagecaches").Name(object.Name).
+			SetHeader("Accept", metadataOnly).Body(object).Do(ctx).Error()
+		if err != nil {
+			return fmt.Errorf("updating NodeImageCache %s: %w", object.Name, err)
+		}
+		return nil
+	}
 }
 
 // witness tells what it read, so that nodes get a Secret as a look-up has just used it.

@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -35,13 +36,24 @@ const (
 	maxRepositories = 32
 	// unreferencedFor is how long an object that nothing names is kept.
 	unreferencedFor = 24 * time.Hour
+	// maxSizes bounds the sizes that are remembered.
+	maxSizes = 10_000
 )
 
-// Keeper keeps ImageContents. All fields are required.
+// Keeper keeps ImageContents. All exported fields are required.
 type Keeper struct {
 	Lister listers.ImageContentLister
 	Client typedv1alpha1.ImageContentInterface
 	Clock  clock.PassiveClock
+
+	mu    sync.Mutex
+	sizes map[sized]int64 // guarded by mu; worked out before, as the platforms of a digest never change
+}
+
+// sized is a digest as a platform downloads it.
+type sized struct {
+	digest   digest.Digest
+	platform string
 }
 
 // Keep makes sure that an image's content is recorded, with its repository.
@@ -81,6 +93,22 @@ func lacks(have *v1alpha1.ImageContent, repositories []string) bool {
 // Size gives the bytes that a node of a platform downloads for a digest: the largest of
 // all platforms where the node's is not known or not there, 0 when nothing is recorded.
 func (k *Keeper) Size(d digest.Digest, platform string) int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if n := k.sizes[sized{d, platform}]; n != 0 {
+		return n
+	}
+	n := k.workOut(d, platform)
+	if k.sizes == nil || len(k.sizes) >= maxSizes {
+		k.sizes = map[sized]int64{}
+	}
+	if n != 0 {
+		k.sizes[sized{d, platform}] = n
+	}
+	return n
+}
+
+func (k *Keeper) workOut(d digest.Digest, platform string) int64 {
 	p, err := platforms.Parse(platform)
 	if err != nil {
 		return k.MaxSize(d)

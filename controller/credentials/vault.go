@@ -89,6 +89,13 @@ func (v *Vault) release(owner wish.Owner) {
 	delete(v.chains, owner)
 }
 
+// Names says whether an ImageCache names Secrets.
+func (v *Vault) Names(owner wish.Owner) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return len(v.wants[owner]) > 0
+}
+
 // Wanted says whether anybody names a Secret.
 func (v *Vault) Wanted(name cache.ObjectName) bool {
 	v.mu.RLock()

@@ -72,7 +72,9 @@ type Reconciler struct {
 	Nodes   corelisters.NodeLister
 	Objects listers.NodeImageCacheNamespaceLister
 	Client  typedv1alpha1.NodeImageCacheInterface
-	View    *fleet.View
+	// Update writes an object, with the resource version that it was read at.
+	Update func(context.Context, *v1alpha1.NodeImageCache) error
+	View   *fleet.View
 	// Sandbox gives what a node is to hold without any ImageCache's asking, nil for nothing.
 	Sandbox func(*v1alpha1.NodeImageCache) *wish.Cache
 	Leases  *fleet.LeaseClock
@@ -172,7 +174,7 @@ func (r *Reconciler) update(ctx context.Context, node *corev1.Node, object *v1al
 	}
 	changed := object.DeepCopy()
 	changed.Spec = spec
-	if _, err := r.Client.Update(ctx, changed, metav1.UpdateOptions{}); err != nil {
+	if err := r.Update(ctx, changed); err != nil {
 		return fmt.Errorf("writing spec of NodeImageCache %s: %w", node.Name, err)
 	}
 	r.Wrote("update")

@@ -21,6 +21,8 @@ const (
 
 // Credentials knows the pull credentials of ImageCaches.
 type Credentials interface {
+	// Names says whether an owner names pull secrets.
+	Names(owner wish.Owner) bool
 	// For gives those of an owner that match an image; known is false while that is not
 	// known yet.
 	For(owner wish.Owner, ref imageref.Reference) (matching []credentials.Credential, known bool)
@@ -66,6 +68,9 @@ func (s *sealer) fill(current *v1alpha1.NodeImageCacheSpec, images []v1alpha1.No
 
 // matching gives the credentials of all owners of an image.
 func (s *sealer) matching(img *v1alpha1.NodeImage) (all []credentials.Credential, known bool) {
+	if !slices.ContainsFunc(img.Owners, func(o string) bool { return s.find.Names(wish.Owner(o)) }) {
+		return nil, true // most images: not worth reading their names
+	}
 	ref, err := imageref.Parse(img.Name)
 	if err != nil {
 		return nil, true // not written by this version
