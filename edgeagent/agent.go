@@ -273,6 +273,7 @@ func (a *Agent) look(ctx context.Context) error {
 	inUse, err := a.driver.InUse(call)
 	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")
 	info.SandboxImage = a.sandboxImage(info)
+	a.rememberSandbox(info)
 	a.info, a.inventory = info, inventory
 	a.steps = plan.Next(plan.Input{
 		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse, UseUnknown: err != nil, Running: running,
@@ -284,17 +285,33 @@ func (a *Agent) look(ctx context.Context) error {
 	return nil
 }
 
-// sandboxImage gives the sandbox image of a runtime: what it tells, else what an earlier
-// process reported of it. That a runtime without pods does not tell is no news.
+// sandboxImage gives the sandbox image of a runtime: what it tells, else what is remembered
+// of it, else, where the store was lost, what an earlier process reported. That a runtime
+// without pods does not tell is no news.
 func (a *Agent) sandboxImage(now runtime.Info) imageref.Reference {
-	if !now.SandboxImage.IsZero() || a.object == nil || a.object.Status.Runtime.Name != now.Name {
-		return now.SandboxImage
+	known := []store.Sandbox{{Runtime: now.Name, Image: now.SandboxImage.String()}}
+	if a.desired.Sandbox != nil {
+		known = append(known, *a.desired.Sandbox)
 	}
-	before, err := imageref.Parse(a.object.Status.Runtime.SandboxImage)
-	if err != nil {
-		return now.SandboxImage // none was reported
+	if a.object != nil {
+		said := a.object.Status.Runtime
+		known = append(known, store.Sandbox{Runtime: said.Name, Image: said.SandboxImage})
 	}
-	return before
+	for _, k := range known {
+		if image, err := imageref.Parse(k.Image); err == nil && k.Runtime == now.Name {
+			return image
+		}
+	}
+	return imageref.Reference{}
+}
+
+// rememberSandbox has a sandbox image stored with the wish, by the next write.
+func (a *Agent) rememberSandbox(info runtime.Info) {
+	now := store.Sandbox{Runtime: info.Name, Image: info.SandboxImage.String()}
+	if info.SandboxImage.IsZero() || a.desired.Sandbox != nil && *a.desired.Sandbox == now {
+		return
+	}
+	a.desired.Sandbox, a.owes.desired = &now, true
 }
 
 // tidy carries out removals, releases and pins. It says whether there is something new to

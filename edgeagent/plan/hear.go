@@ -23,6 +23,7 @@ func Hear(before store.Desired, object *v1alpha1.NodeImageCache) store.Desired {
 		NodeUID:    nodeOf(object),
 		Spec:       *object.Spec.DeepCopy(),
 		Known:      object.Spec.NodeUID != "",
+		Sandbox:    before.Sandbox,
 	}
 	if !after.Known {
 		after.Held = held(before, after.Spec)
