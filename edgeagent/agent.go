@@ -173,23 +173,40 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer a.wg.Wait()
 	hints := a.driver.Changes(ctx)
 	a.hinted = hints != nil
-	next := time.Now()
+	next := due{look: time.Now()}
 	for {
 		progress := a.progressTimer()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-a.mail:
-			a.take(ctx, a.collect())
-			next = a.pass(ctx)
+			if look := a.take(ctx, a.collect()); look || next.ask.IsZero() {
+				next = a.pass(ctx)
+			} else {
+				next.ask = a.ask(ctx)
+			}
 		case <-hints:
 			next = a.pass(ctx)
-		case <-time.After(time.Until(next)):
+		case <-at(next.look):
 			next = a.pass(ctx)
+		case <-at(next.ask):
+			next.ask = a.ask(ctx)
 		case <-progress:
 			a.report()
 		}
 	}
+}
+
+// due is when the runtime is to be looked at, and when registries are to be asked without
+// that: not at all, zero, while it does not answer, for what was asked last is old then.
+type due struct{ look, ask time.Time }
+
+// at is a channel for when it is time, nil for a zero time.
+func at(t time.Time) <-chan time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(t))
 }
 
 // recall reads the store.
@@ -219,42 +236,55 @@ func (a *Agent) progressTimer() <-chan time.Time {
 	return time.After(progressEvery)
 }
 
-// take acts on what other goroutines told.
-func (a *Agent) take(ctx context.Context, in inbox) {
+// take acts on what other goroutines told. It says whether the runtime is to be looked at:
+// not for a question that told nothing new, of which there may be hundreds an hour.
+func (a *Agent) take(ctx context.Context, in inbox) (look bool) {
 	for _, name := range in.ended {
 		a.settle(ctx, name)
 	}
+	look = in.look || in.heard || len(in.ended) > 0
 	for _, name := range in.told {
+		before := a.ledger[name].Resolved
 		a.hearRegistry(ctx, name)
+		look = look || a.ledger[name].Resolved != before
 	}
 	if !in.heard {
-		return
+		return look
 	}
 	a.object = in.object
 	a.desired = plan.Hear(a.desired, in.object)
 	a.owes.desired = true
 	a.settleDebts(ctx)
 	a.hearCredentials()
+	return look
 }
 
-// pass brings runtime and wish together once and says when the next pass is due.
-func (a *Agent) pass(ctx context.Context) time.Time {
+// ask asks registries only, as of the last look, and says when there is more to ask.
+func (a *Agent) ask(ctx context.Context) time.Time {
+	a.noteCredentials(ctx)
+	more := a.inquire(ctx)
+	a.report()
+	return more
+}
+
+// pass brings runtime and wish together once and says when there is more to do.
+func (a *Agent) pass(ctx context.Context) due {
 	a.settleDebts(ctx)
 	a.noteCredentials(ctx)
 	for range 3 { // removals change what there is to plan for; more than twice is a runtime that does not obey
 		if err := a.look(ctx); err != nil {
 			a.trouble.note(ctx, withRuntime, err, "Container runtime not answering, trying again")
 			a.report()
-			return time.Now().Add(runtimeRetry)
+			return due{look: time.Now().Add(runtimeRetry)}
 		}
 		a.trouble.note(ctx, withRuntime, nil, "")
 		if !a.tidy(ctx) {
 			break
 		}
 	}
-	due := earlier(a.bring(ctx), a.inquire(ctx))
+	next := due{look: a.bring(ctx), ask: a.inquire(ctx)}
 	a.report()
-	return due
+	return next
 }
 
 // look reads the runtime and works out the next steps.
@@ -273,6 +303,7 @@ func (a *Agent) look(ctx context.Context) error {
 	inUse, err := a.driver.InUse(call)
 	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")
 	info.SandboxImage = a.sandboxImage(info)
+	a.rememberSandbox(info)
 	a.info, a.inventory = info, inventory
 	a.steps = plan.Next(plan.Input{
 		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse, UseUnknown: err != nil, Running: running,
@@ -284,17 +315,33 @@ func (a *Agent) look(ctx context.Context) error {
 	return nil
 }
 
-// sandboxImage gives the sandbox image of a runtime: what it tells, else what an earlier
-// process reported of it. That a runtime without pods does not tell is no news.
+// sandboxImage gives the sandbox image of a runtime: what it tells, else what is remembered
+// of it, else, where the store was lost, what an earlier process reported. That a runtime
+// without pods does not tell is no news.
 func (a *Agent) sandboxImage(now runtime.Info) imageref.Reference {
-	if !now.SandboxImage.IsZero() || a.object == nil || a.object.Status.Runtime.Name != now.Name {
-		return now.SandboxImage
+	known := []store.Sandbox{{Runtime: now.Name, Image: now.SandboxImage.String()}}
+	if a.desired.Sandbox != nil {
+		known = append(known, *a.desired.Sandbox)
 	}
-	before, err := imageref.Parse(a.object.Status.Runtime.SandboxImage)
-	if err != nil {
-		return now.SandboxImage // none was reported
+	if a.object != nil {
+		said := a.object.Status.Runtime
+		known = append(known, store.Sandbox{Runtime: said.Name, Image: said.SandboxImage})
 	}
-	return before
+	for _, k := range known {
+		if image, err := imageref.Parse(k.Image); err == nil && k.Runtime == now.Name {
+			return image
+		}
+	}
+	return imageref.Reference{}
+}
+
+// rememberSandbox has a sandbox image stored with the wish, by the next write.
+func (a *Agent) rememberSandbox(info runtime.Info) {
+	now := store.Sandbox{Runtime: info.Name, Image: info.SandboxImage.String()}
+	if info.SandboxImage.IsZero() || a.desired.Sandbox != nil && *a.desired.Sandbox == now {
+		return
+	}
+	a.desired.Sandbox, a.owes.desired = &now, true
 }
 
 // tidy carries out removals, releases and pins. It says whether there is something new to

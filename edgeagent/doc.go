@@ -18,7 +18,8 @@
 //     is reported when the runtime was looked at with it, and a removal as done when
 //     neither the image nor an attempt at it is left.
 //  5. A tag that is this node's to resolve is asked for and reported, and brought only when
-//     the wish names a digest. What a registry does not answer changes nothing.
+//     the wish names a digest. What a registry does not answer changes nothing, and an
+//     answer that is no news does not have the runtime looked at.
 //  6. Sealed credentials pass through here closed: they are stored with the wish, and a
 //     keyring opens them for who pulls. The key to seal to is in every status.
 //

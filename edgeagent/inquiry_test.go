@@ -3,7 +3,9 @@ package edgeagent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/runtime"
 )
 
 // tags is a registry that says what its tags stand for.
@@ -157,6 +160,74 @@ func TestResolvesFromTimeToTime(t *testing.T) {
 		registry.set(d2, nil)
 		time.Sleep(3 * time.Hour)
 		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{Digest: d2.String(), Newer: true})
+		b.stop()
+	})
+}
+
+// looks is a runtime that counts how often it is looked at.
+type looks struct {
+	*driver
+
+	n atomic.Int32
+}
+
+func (l *looks) Inventory(ctx context.Context) (runtime.Inventory, error) {
+	l.n.Add(1)
+	return l.driver.Inventory(ctx)
+}
+
+// TestQuestionsDoNotLook: the runtime is looked at as often as without questions, whether
+// registries give what is known or do not answer.
+func TestQuestionsDoNotLook(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		registry, counter := &tags{digest: d1}, &looks{}
+		b := &bench{t: t, dir: t.TempDir(), driver: newDriver(), desk: &desk{}}
+		b.as = func(d *driver) runtime.Driver { counter.driver = d; return counter }
+		b.start(Options{Resolver: registry})
+		var list []v1alpha1.NodeImage
+		for i := range 100 {
+			img := image(fmt.Sprintf("r.io/app%02d:latest", i), d1)
+			img.Resolve, img.ResolveEvery = v1alpha1.ResolveNode, &metav1.Duration{Duration: 15 * time.Minute}
+			list = append(list, img)
+		}
+		b.wish(1, images(list...))
+		time.Sleep(time.Hour)
+		quiet := func(what string) {
+			looked, asked := counter.n.Load(), registry.times()
+			time.Sleep(time.Hour)
+			if n := counter.n.Load() - looked; n > int32(time.Hour/pollWithHints)+1 {
+				t.Errorf("%s: looked %d times within an hour, want 12", what, n)
+			}
+			if n := registry.times() - asked; n < 300 {
+				t.Errorf("%s: asked %d times within an hour, want about 400", what, n)
+			}
+		}
+		quiet("answers that are known")
+		registry.set("", &fetch.Error{Reason: fetch.NetworkError, Err: errors.New("no route")})
+		quiet("no answers")
+		b.stop()
+	})
+}
+
+// TestAskedOnceWithoutARuntime: what an answer changes is not worked out while the runtime
+// does not answer, and the question not asked over and over meanwhile.
+func TestAskedOnceWithoutARuntime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		registry := &tags{err: &fetch.Error{Reason: fetch.NetworkError, Err: errors.New("no route")}}
+		b := newBench(t, Options{Resolver: registry})
+		b.wish(1, resolving(""))
+		time.Sleep(2 * time.Second)
+		registry.expect(t, 1)
+		registry.set(d1, nil)
+		b.driver.setAway(true)
+		time.Sleep(time.Hour)
+		registry.expect(t, 2)
+		b.driver.setAway(false)
+		time.Sleep(time.Hour)
+		b.says(v1alpha1.PhasePending, &v1alpha1.ResolvedTag{Digest: d1.String()})
+		registry.expect(t, 2)
 		b.stop()
 	})
 }

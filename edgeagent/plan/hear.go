@@ -23,24 +23,24 @@ func Hear(before store.Desired, object *v1alpha1.NodeImageCache) store.Desired {
 		NodeUID:    nodeOf(object),
 		Spec:       *object.Spec.DeepCopy(),
 		Known:      object.Spec.NodeUID != "",
+		Sandbox:    before.Sandbox,
 	}
 	if !after.Known {
 		after.Held = held(before, after.Spec)
-		after.HeldCredentials, after.HeldNodeUID = heldCredentials(before)
+		after.HeldCredentials, after.HeldNodeUID = heldCredentials(before, after.UID)
 	}
 	return after
 }
 
 // heldCredentials gives the credentials of the images that were wished before, and the
-// Node for which they were sealed.
-func heldCredentials(before store.Desired) ([]v1alpha1.SealedCredential, string) {
-	switch {
-	case before.Spec.NodeUID == "":
-		return before.HeldCredentials, before.HeldNodeUID
-	case len(before.Spec.Credentials) == 0:
-		return nil, ""
+// Node for which they were sealed: those of another object, or of a whole wish, else those
+// that were held already.
+func heldCredentials(before store.Desired, uid string) ([]v1alpha1.SealedCredential, string) {
+	earlier := before.UID != uid || before.Spec.NodeUID != ""
+	if earlier && len(before.Spec.Credentials) > 0 {
+		return before.Spec.Credentials, before.NodeUID
 	}
-	return before.Spec.Credentials, before.NodeUID
+	return before.HeldCredentials, before.HeldNodeUID
 }
 
 // nodeOf gives the UID of the Node that owns an object. The spec has it only when the wish is

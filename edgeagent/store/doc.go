@@ -1,5 +1,5 @@
-// Package store is the agent's memory: one bbolt file with what the node should hold, what
-// the agent knows of each image, and whose file it is. With it the agent works at once
+// Package store is the agent's memory: one bbolt file with what the node should hold, its
+// sandbox image among it, what the agent knows of each image, and whose file it is. With it the agent works at once
 // after a start, with no API server and no registry. Beside it stands the node's private
 // key, node.key, in a file of its own: pull credentials rest sealed in the wish.
 //

@@ -29,6 +29,15 @@ type Desired struct {
 	// Known is false while the object is missing or its wish not worked out: then
 	// nothing is given up.
 	Known bool `json:"known"`
+	// Sandbox is the sandbox image that was known last, nil while none was. It outlasts
+	// the object that it was reported in.
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
+}
+
+// Sandbox is the image that a container runtime makes pod sandboxes of.
+type Sandbox struct {
+	Runtime string `json:"runtime"` // its name
+	Image   string `json:"image"`   // canonical reference
 }
 
 // Entry is what the agent knows of one name.
