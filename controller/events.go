@@ -188,7 +188,7 @@ func (c *Controller) noteSite(name string) {
 		c.sites.Forget(name)
 		return
 	}
-	for _, moved := range c.sites.Observe(fleet.OwnSite(n), object) {
+	for _, moved := range c.sites.Observe(fleet.OwnSite(n), object, fleet.Ready(n)) {
 		for _, other := range moved.Nodes {
 			c.nodes.AddAfter(other, gatherLookUps)
 		}

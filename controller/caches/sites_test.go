@@ -125,7 +125,7 @@ func factsOfSites(t *testing.T, nodes map[string][]*v1alpha1.NodeImageCache) *fa
 	for site, objects := range nodes {
 		for _, o := range objects {
 			o.Name = string(rune('a' + len(members)))
-			r.Sites.Observe(site, o)
+			r.Sites.Observe(site, o, true)
 			members = append(members, member{name: o.Name, site: site, reach: fleet.Connected, object: o})
 		}
 	}

@@ -15,6 +15,7 @@ func (p *place) decide() bool {
 		p.digest = first(p.claims)
 	}
 	p.digest = newer(p.digest, p.claims)
+	p.drifted, p.done = p.drifts(), p.digest != "" && newer(p.digest, p.claims) == p.digest
 	return p.digest != before
 }
 
@@ -26,18 +27,22 @@ func first(claims map[string]claim) digest.Digest {
 }
 
 // best gives one of several digests: answers to the present token before others, then the
-// one of most nodes, then the smallest. "" does not count.
+// one of most nodes that are ready, as a rollout leaves the others behind, then of most nodes,
+// then the smallest. "" does not count.
 func best(claims map[string]claim, of func(claim) digest.Digest) digest.Digest {
-	nodes, answers := map[digest.Digest]int{}, map[digest.Digest]int{}
+	nodes, ready, answers := map[digest.Digest]int{}, map[digest.Digest]int{}, map[digest.Digest]int{}
 	for _, c := range claims {
 		nodes[of(c)]++
+		if c.ready {
+			ready[of(c)]++
+		}
 		if c.token != "" && c.answered == c.token {
 			answers[c.found] = 1
 		}
 	}
 	delete(nodes, "")
 	all := slices.SortedFunc(maps.Keys(nodes), func(a, b digest.Digest) int {
-		return cmp.Or(cmp.Compare(answers[b], answers[a]), cmp.Compare(nodes[b], nodes[a]), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(answers[b], answers[a]), cmp.Compare(ready[b], ready[a]), cmp.Compare(nodes[b], nodes[a]), cmp.Compare(a, b))
 	})
 	if len(all) == 0 {
 		return ""
@@ -46,16 +51,19 @@ func best(claims map[string]claim, of func(claim) digest.Digest) digest.Digest {
 }
 
 // newer gives what an agent found while the kept digest was wished, if it was asked to find
-// out; else the kept digest.
+// out; else the kept digest. Of several agents the one on the first node by name counts.
 func newer(kept digest.Digest, claims map[string]claim) digest.Digest {
-	for _, node := range slices.Sorted(maps.Keys(claims)) {
-		c := claims[node]
-		fresh := c.observed && c.newer && c.wished == kept && c.answered == c.token
-		if kept != "" && fresh && c.found != "" && c.found != kept && (c.again || c.token != "" && !answers(claims, kept, c.token)) {
-			return c.found
+	found, by := kept, ""
+	for node, c := range claims {
+		fresh := c.observed && c.newer && c.wished == kept && c.answered == c.token && c.found != "" && c.found != kept
+		if kept == "" || !fresh || by != "" && by < node {
+			continue
+		}
+		if c.again || c.token != "" && !answers(claims, kept, c.token) {
+			found, by = c.found, node
 		}
 	}
-	return kept
+	return found
 }
 
 // answers says whether a digest was some agent's answer to a refresh token. Who joins a
@@ -69,8 +77,8 @@ func answers(claims map[string]claim, d digest.Digest, token string) bool {
 	return false
 }
 
-// drifted says whether some agent that knows the kept digest found another.
-func (p *place) drifted() bool {
+// drifts says whether some agent that knows the kept digest found another.
+func (p *place) drifts() bool {
 	for _, c := range p.claims {
 		if c.observed && c.wished == p.digest && c.found != "" && c.found != p.digest {
 			return true

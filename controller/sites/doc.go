@@ -16,5 +16,6 @@
 //
 // The table is memory only: the specs of the site's nodes are the record. Where they
 // disagree, because a controller ended between two writes, the answer to the present
-// refresh token counts, then what most of them have, then the smallest digest.
+// refresh token counts, then what most nodes that are ready have (a rollout leaves the others
+// behind), then what most have, then the smallest digest.
 package sites

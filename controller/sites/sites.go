@@ -37,8 +37,10 @@ type Sites struct {
 
 // place is one tag in one site.
 type place struct {
-	digest digest.Digest
-	claims map[string]claim // by node
+	digest  digest.Digest
+	drifted bool             // some node found another
+	done    bool             // deciding again would give the same
+	claims  map[string]claim // by node
 }
 
 // New makes an empty table. It decides nothing before Settle.
@@ -46,9 +48,10 @@ func New() *Sites {
 	return &Sites{places: map[Key]*place{}, known: map[string][]Key{}}
 }
 
-// Observe takes in a node's object as it stands now, and gives what moved.
-func (s *Sites) Observe(site string, object *v1alpha1.NodeImageCache) []Move {
-	claims := claimsOf(object)
+// Observe takes in a node's object as it stands now, and gives what moved. Of nodes that are
+// not ready the specs may be old.
+func (s *Sites) Observe(site string, object *v1alpha1.NodeImageCache, ready bool) []Move {
+	claims := claimsOf(object, ready)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	node := object.Name
@@ -63,6 +66,9 @@ func (s *Sites) Observe(site string, object *v1alpha1.NodeImageCache) []Move {
 		}
 		if !slices.Contains(s.known[node], key) {
 			s.known[node] = append(s.known[node], key)
+		}
+		if p.claims[node] == c && p.done {
+			continue // most events say nothing new, and a site may have thousands of nodes
 		}
 		p.claims[node] = c
 		if s.settled && p.decide() {
@@ -89,6 +95,7 @@ func (s *Sites) forget(node string, stays func(Key) bool) {
 		if delete(p.claims, node); len(p.claims) == 0 {
 			delete(s.places, k)
 		}
+		p.drifted, p.done = p.drifts(), false
 		return true
 	})
 	if len(s.known[node]) == 0 {
@@ -115,12 +122,13 @@ func (s *Sites) Digest(site string, ref imageref.Reference) (d digest.Digest, dr
 	if p == nil {
 		return "", false
 	}
-	return p.digest, p.drifted()
+	return p.digest, p.drifted
 }
 
 // claim is what one node's object says of one tag that the node resolves.
 type claim struct {
 	asked bool // true in every claim
+	ready bool // the node is: its spec is no old one
 	// wished is the digest of the spec, "" for none; token and again as the spec has them.
 	wished digest.Digest
 	token  string
@@ -133,7 +141,7 @@ type claim struct {
 }
 
 // claimsOf reads an object, by name.
-func claimsOf(object *v1alpha1.NodeImageCache) map[string]claim {
+func claimsOf(object *v1alpha1.NodeImageCache, ready bool) map[string]claim {
 	var claims map[string]claim
 	for i := range object.Spec.Images {
 		img := &object.Spec.Images[i]
@@ -144,7 +152,7 @@ func claimsOf(object *v1alpha1.NodeImageCache) map[string]claim {
 			claims = map[string]claim{}
 		}
 		c := claim{
-			asked: true, wished: digest.Digest(img.Digest), token: img.RefreshToken, again: img.ResolveEvery != nil,
+			asked: true, ready: ready, wished: digest.Digest(img.Digest), token: img.RefreshToken, again: img.ResolveEvery != nil,
 			observed: object.Status.ObservedGeneration == object.Generation,
 		}
 		c.hear(object.Status.Images, img)

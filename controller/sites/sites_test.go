@@ -113,13 +113,13 @@ func TestDigestOfASite(t *testing.T) {
 			t.Parallel()
 			s := New()
 			for _, o := range tc.start {
-				if moved := s.Observe("lisbon", o); moved != nil {
+				if moved := s.Observe("lisbon", o, true); moved != nil {
 					t.Errorf("decided %v before the end of the start", moved)
 				}
 			}
 			s.Settle()
 			for _, o := range tc.then {
-				s.Observe("lisbon", o)
+				s.Observe("lisbon", o, true)
 			}
 			if got, drifted := s.Digest("lisbon", ref(app)); got != tc.want || drifted != tc.drifted {
 				t.Errorf("digest %s, drifted %v, want %s, %v", got, drifted, tc.want, tc.drifted)
@@ -132,9 +132,9 @@ func TestSitesAreApart(t *testing.T) {
 	t.Parallel()
 	s := New()
 	s.Settle()
-	s.Observe("lisbon", node("a", ""))
-	s.Observe("porto", node("b", "", found(d2, "", false)))
-	moved := s.Observe("lisbon", node("c", "", found(d1, "", false)))
+	s.Observe("lisbon", node("a", ""), true)
+	s.Observe("porto", node("b", "", found(d2, "", false)), true)
+	moved := s.Observe("lisbon", node("c", "", found(d1, "", false)), true)
 	if diff := cmp.Diff([]Move{{Key{"lisbon", app}, []string{"a", "c"}}}, moved); diff != "" {
 		t.Errorf("moved (-want +got):\n%s", diff)
 	}
@@ -147,12 +147,12 @@ func TestSitesAreApart(t *testing.T) {
 	expect("lisbon", d1)
 	expect("porto", d2)
 
-	s.Observe("porto", node("c", d1)) // its label changed
+	s.Observe("porto", node("c", d1), true) // its label changed
 	expect("porto", d2)
 	expect("lisbon", d1)
 	s.Forget("a")
 	expect("lisbon", "")
-	s.Observe("porto", &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "b"}})
+	s.Observe("porto", &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{Name: "b"}}, true)
 	s.Forget("c")
 	if len(s.places) != 0 || len(s.known) != 0 {
 		t.Errorf("forgotten nodes leave %v, %v", s.places, s.known)
@@ -212,7 +212,7 @@ func (g *game) step() {
 	case 2:
 		g.sites = New() // a controller that was killed
 		for _, o := range g.nodes {
-			g.sites.Observe("lisbon", o)
+			g.sites.Observe("lisbon", o, true)
 		}
 		g.sites.Settle()
 	case 3:
@@ -226,7 +226,7 @@ func (g *game) ask(token string) { g.token = token }
 
 // write is the controller working on one node.
 func (g *game) write(o *v1alpha1.NodeImageCache) (did bool) {
-	g.sites.Observe("lisbon", o)
+	g.sites.Observe("lisbon", o, true)
 	d, _ := g.sites.Digest("lisbon", ref(app))
 	img := &o.Spec.Images[0]
 	if d == "" || img.Digest == d.String() && img.RefreshToken == g.token {
@@ -257,7 +257,7 @@ func (g *game) agent(o *v1alpha1.NodeImageCache) (did bool) {
 		}
 		did = true
 	}
-	g.sites.Observe("lisbon", o)
+	g.sites.Observe("lisbon", o, true)
 	return did
 }
 
@@ -283,4 +283,21 @@ func ref(s string) imageref.Reference {
 		panic(err)
 	}
 	return r
+}
+
+// TestARestartGoesOn: a rollout has moved the nodes that are ready, and let the dark ones not
+// in. Most specs have the old digest.
+func TestARestartGoesOn(t *testing.T) {
+	t.Parallel()
+	s := New()
+	for _, dark := range []string{"d1", "d2", "d3"} {
+		s.Observe("lisbon", node(dark, d1, again, found(d1, "", false)), false)
+	}
+	for _, ready := range []string{"n1", "n2"} {
+		s.Observe("lisbon", node(ready, d2, again, found(d2, "", false)), true)
+	}
+	s.Settle()
+	if got, _ := s.Digest("lisbon", ref(app)); got != d2 {
+		t.Errorf("after a restart the site is back at %s", got)
+	}
 }
