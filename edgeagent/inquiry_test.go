@@ -110,6 +110,25 @@ func TestResolvesAsAsked(t *testing.T) {
 	})
 }
 
+// TestWhoComesLaterDoesNotAsk: a new agent, or one that lost its store, takes the digest of
+// its site as it is, over a restart, too, and answers the next token.
+func TestWhoComesLaterDoesNotAsk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		registry := &tags{digest: d2}
+		b := newBench(t, Options{Resolver: registry})
+		b.wish(1, resolving(d1, withToken("t")))
+		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{RefreshToken: "t"})
+		b.stop()
+		b.start(Options{Resolver: registry})
+		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{RefreshToken: "t"})
+		registry.expect(t, 0)
+		b.wish(2, resolving(d1, withToken("u")))
+		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{Digest: d2.String(), RefreshToken: "u", Newer: true})
+		b.stop()
+	})
+}
+
 // TestRegistryThatDoesNotAnswer: what has no digest fails and is asked for with backoff;
 // what has one stays as it is.
 func TestRegistryThatDoesNotAnswer(t *testing.T) {
