@@ -22,14 +22,25 @@ type tags struct {
 	mu     sync.Mutex
 	digest digest.Digest
 	err    error
+	takes  time.Duration
 	asked  []time.Time
 }
 
 func (g *tags) Digest(context.Context, imageref.Reference) (digest.Digest, error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.asked = append(g.asked, time.Now())
+	takes := g.takes
+	g.mu.Unlock()
+	time.Sleep(takes)
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	return g.digest, g.err
+}
+
+func (g *tags) delay(takes time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.takes = takes
 }
 
 func (g *tags) set(d digest.Digest, err error) {
@@ -153,6 +164,25 @@ func TestRegistryThatDoesNotAnswer(t *testing.T) {
 		registry.set(d1, nil)
 		time.Sleep(10 * time.Minute)
 		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{Digest: d1.String(), RefreshToken: "t"})
+		b.stop()
+	})
+}
+
+// TestAFailureIsNotTheAnswerToALaterToken: while the question for a token runs, nothing is
+// said of it, though the image is still failing from before.
+func TestAFailureIsNotTheAnswerToALaterToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		registry := &tags{err: &fetch.Error{Reason: fetch.NetworkError, Err: errors.New("no route")}}
+		b := newBench(t, Options{Resolver: registry})
+		b.wish(1, resolving("", withToken("s")))
+		b.says(v1alpha1.PhaseFailed, &v1alpha1.ResolvedTag{Reason: "NetworkError"})
+		time.Sleep(time.Hour)
+		registry.delay(30 * time.Second)
+		b.wish(2, resolving("", withToken("t")))
+		b.says(v1alpha1.PhaseFailed, nil)
+		time.Sleep(time.Minute)
+		b.says(v1alpha1.PhaseFailed, &v1alpha1.ResolvedTag{Reason: "NetworkError"})
 		b.stop()
 	})
 }

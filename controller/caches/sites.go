@@ -75,8 +75,6 @@ func (m *member) owes(image, token string) bool {
 		return false
 	case m.object.Status.ObservedGeneration < m.object.Generation:
 		return true // what it says of a failure may be older than the token
-	case status.Digest == "" && status.Phase == v1alpha1.PhaseFailed:
-		return false
 	}
 	return status.Resolved == nil || status.Resolved.Reason == ""
 }

@@ -176,7 +176,8 @@ func TestOwes(t *testing.T) {
 		"answered the one before":   {asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{RefreshToken: "s"})), true},
 		"answered":                  {asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{RefreshToken: "t"})), false},
 		"could not, and says so":    {asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{Reason: "NetworkError"})), false},
-		"failed to find the first":  {asked("", v1alpha1.PhaseFailed, tokens("t", nil)), false},
+		"failed before the token":   {asked("", v1alpha1.PhaseFailed, tokens("t", nil)), true},
+		"failed to find the first":  {asked("", v1alpha1.PhaseFailed, tokens("t", &v1alpha1.ResolvedTag{Reason: "NetworkError"})), false},
 		"has not seen the spec yet": {behind, true},
 		"has the fleet's digest":    {asked(d1, v1alpha1.PhaseCached, func(i *v1alpha1.NodeImage, _ *v1alpha1.NodeImageStatus) { i.Resolve = "" }), false},
 	}
