@@ -187,13 +187,14 @@ func (a *Agent) refused(ctx context.Context, name string, q *inquiry) {
 	}
 }
 
-// unanswered says why tokens were not answered, by image. Images without a digest say so
-// by failing, and periodic questions that fail say nothing.
+// unanswered says why tokens were not answered, by image: since the token is the present
+// one, unlike what an image without a digest fails with. Other questions that fail say
+// nothing.
 func (a *Agent) unanswered() map[string]string {
 	reasons := map[string]string{}
 	for i := range a.steps.Asks {
 		ask := &a.steps.Asks[i]
-		if q := a.inquiries[ask.Ref.String()]; q != nil && ask.Now && ask.Wished != "" && q.reason != "" && q.ask.Token == ask.Token {
+		if q := a.inquiries[ask.Ref.String()]; q != nil && ask.Now && ask.Token != "" && q.reason != "" && q.ask.Token == ask.Token {
 			reasons[ask.Ref.String()] = q.reason
 		}
 	}

@@ -25,14 +25,25 @@ type tags struct {
 	mu     sync.Mutex
 	digest digest.Digest
 	err    error
+	takes  time.Duration
 	asked  []time.Time
 }
 
 func (g *tags) Digest(context.Context, imageref.Reference) (digest.Digest, error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.asked = append(g.asked, time.Now())
+	takes := g.takes
+	g.mu.Unlock()
+	time.Sleep(takes)
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	return g.digest, g.err
+}
+
+func (g *tags) delay(takes time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.takes = takes
 }
 
 func (g *tags) set(d digest.Digest, err error) {
@@ -113,6 +124,25 @@ func TestResolvesAsAsked(t *testing.T) {
 	})
 }
 
+// TestWhoComesLaterDoesNotAsk: a new agent, or one that lost its store, takes the digest of
+// its site as it is, over a restart, too, and answers the next token.
+func TestWhoComesLaterDoesNotAsk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		registry := &tags{digest: d2}
+		b := newBench(t, Options{Resolver: registry})
+		b.wish(1, resolving(d1, withToken("t")))
+		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{RefreshToken: "t"})
+		b.stop()
+		b.start(Options{Resolver: registry})
+		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{RefreshToken: "t"})
+		registry.expect(t, 0)
+		b.wish(2, resolving(d1, withToken("u")))
+		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{Digest: d2.String(), RefreshToken: "u", Newer: true})
+		b.stop()
+	})
+}
+
 // TestRegistryThatDoesNotAnswer: what has no digest fails and is asked for with backoff;
 // what has one stays as it is.
 func TestRegistryThatDoesNotAnswer(t *testing.T) {
@@ -137,6 +167,25 @@ func TestRegistryThatDoesNotAnswer(t *testing.T) {
 		registry.set(d1, nil)
 		time.Sleep(10 * time.Minute)
 		b.says(v1alpha1.PhaseCached, &v1alpha1.ResolvedTag{Digest: d1.String(), RefreshToken: "t"})
+		b.stop()
+	})
+}
+
+// TestAFailureIsNotTheAnswerToALaterToken: while the question for a token runs, nothing is
+// said of it, though the image is still failing from before.
+func TestAFailureIsNotTheAnswerToALaterToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		registry := &tags{err: &fetch.Error{Reason: fetch.NetworkError, Err: errors.New("no route")}}
+		b := newBench(t, Options{Resolver: registry})
+		b.wish(1, resolving("", withToken("s")))
+		b.says(v1alpha1.PhaseFailed, &v1alpha1.ResolvedTag{Reason: "NetworkError"})
+		time.Sleep(time.Hour)
+		registry.delay(30 * time.Second)
+		b.wish(2, resolving("", withToken("t")))
+		b.says(v1alpha1.PhaseFailed, nil)
+		time.Sleep(time.Minute)
+		b.says(v1alpha1.PhaseFailed, &v1alpha1.ResolvedTag{Reason: "NetworkError"})
 		b.stop()
 	})
 }

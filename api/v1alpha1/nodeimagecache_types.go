@@ -323,7 +323,8 @@ type ResolvedTag struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=71
 	Digest string `json:"digest,omitempty"`
-	// refreshToken is the one of the spec that was answered last.
+	// refreshToken is the one of the spec that was answered last. Without a digest it may be
+	// the one that the node found beside its first digest, and left to the others.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	RefreshToken string `json:"refreshToken,omitempty"`

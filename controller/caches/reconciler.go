@@ -88,6 +88,11 @@ func (r *Reconciler) Prime() error {
 	if err != nil {
 		return fmt.Errorf("listing ImageCaches: %w", err)
 	}
+	objects, err := r.Objects.List(labels.Everything())
+	if err != nil {
+		return fmt.Errorf("listing NodeImageCaches: %w", err)
+	}
+	r.View.Recall(refreshTokens(objects))
 	now := r.Clock.Now()
 	for _, ic := range all {
 		view := r.View.Get(wish.OwnerOf(ic))

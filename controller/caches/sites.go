@@ -23,6 +23,24 @@ func (r *Reconciler) asks(view *fleet.Cache) map[imageref.Reference]fleet.Ask {
 	return asks
 }
 
+// refreshTokens counts the nodes that were sent each refresh token, by image.
+func refreshTokens(objects []*v1alpha1.NodeImageCache) map[string]map[string]int {
+	tokens := map[string]map[string]int{}
+	for _, o := range objects {
+		for i := range o.Spec.Images {
+			img := &o.Spec.Images[i]
+			if img.Resolve != v1alpha1.ResolveNode {
+				continue
+			}
+			if tokens[img.Name] == nil {
+				tokens[img.Name] = map[string]int{}
+			}
+			tokens[img.Name][img.RefreshToken]++
+		}
+	}
+	return tokens
+}
+
 // place notes where a node's tags are resolved, and what answers it owes.
 func (t *tally) place(m *member, asks map[imageref.Reference]fleet.Ask) {
 	if t.places == nil {
@@ -57,8 +75,6 @@ func (m *member) owes(image, token string) bool {
 		return false
 	case m.object.Status.ObservedGeneration < m.object.Generation:
 		return true // what it says of a failure may be older than the token
-	case status.Digest == "" && status.Phase == v1alpha1.PhaseFailed:
-		return false
 	}
 	return status.Resolved == nil || status.Resolved.Reason == ""
 }

@@ -140,6 +140,27 @@ func factsOfSites(t *testing.T, nodes map[string][]*v1alpha1.NodeImageCache) *fa
 	return f
 }
 
+// TestAStartIsNoRefresh: the token that nodes have was made of two caches' tokens, one of
+// which is gone.
+func TestAStartIsNoRefresh(t *testing.T) {
+	t.Parallel()
+	s := newStand(t, nil)
+	s.join(1, func(o *v1alpha1.NodeImageCache) {
+		o.Spec.Images = []v1alpha1.NodeImage{{Name: tag, Digest: d1.String(), Resolve: v1alpha1.ResolveNode, RefreshToken: "of two"}}
+	})
+	ic := resolved("a", tag)
+	ic.Spec.Resolve = v1alpha1.ResolveNode
+	ic.Annotations = map[string]string{v1alpha1.AnnotationRequestedAt: "t"}
+	ic.Status.LastHandledRefreshAt = "t"
+	s.create(ic)
+	if err := s.Prime(); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.View.Ask(mustParse(tag)); got.Token != "of two" {
+		t.Errorf("token %q, want the one that nodes have", got.Token)
+	}
+}
+
 func TestOwes(t *testing.T) {
 	t.Parallel()
 	behind := asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{RefreshToken: "s", Reason: "NetworkError"}))
@@ -155,7 +176,8 @@ func TestOwes(t *testing.T) {
 		"answered the one before":   {asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{RefreshToken: "s"})), true},
 		"answered":                  {asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{RefreshToken: "t"})), false},
 		"could not, and says so":    {asked(d1, v1alpha1.PhaseCached, tokens("t", &v1alpha1.ResolvedTag{Reason: "NetworkError"})), false},
-		"failed to find the first":  {asked("", v1alpha1.PhaseFailed, tokens("t", nil)), false},
+		"failed before the token":   {asked("", v1alpha1.PhaseFailed, tokens("t", nil)), true},
+		"failed to find the first":  {asked("", v1alpha1.PhaseFailed, tokens("t", &v1alpha1.ResolvedTag{Reason: "NetworkError"})), false},
 		"has not seen the spec yet": {behind, true},
 		"has the fleet's digest":    {asked(d1, v1alpha1.PhaseCached, func(i *v1alpha1.NodeImage, _ *v1alpha1.NodeImageStatus) { i.Resolve = "" }), false},
 	}

@@ -30,7 +30,8 @@ type Ask struct {
 }
 
 // Ask gives when nodes ask for a tag again, by what all ImageCaches say that have nodes
-// resolve it: one token of all tokens, and the shortest interval.
+// resolve it: one token of all tokens, which is another one only when a refresh was asked
+// for, and the shortest interval.
 func (v *View) Ask(ref imageref.Reference) Ask {
 	v.mu.RLock()
 	asks := v.asks
@@ -38,7 +39,7 @@ func (v *View) Ask(ref imageref.Reference) Ask {
 	if asks == nil {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		v.asks = asksOf(v.caches)
+		v.ask()
 		asks = v.asks
 	}
 	return asks[ref]
@@ -61,29 +62,95 @@ func (v *View) Sharing(owner wish.Owner) []wish.Owner {
 	return others
 }
 
-func asksOf(caches map[wish.Owner]*Cache) map[imageref.Reference]Ask {
-	asks := map[imageref.Reference]Ask{}
-	tokens := map[imageref.Reference][]string{}
-	for _, owner := range slices.Sorted(maps.Keys(caches)) {
-		c := caches[owner]
-		if !c.ByNode() || c.State() != v1alpha1.StateCached {
+// Recall takes in the refresh tokens that the specs of nodes have, by canonical reference
+// and token the number of nodes. It is called once, at the start: a tag whose refreshes are
+// done keeps the token that nodes have, of whatever caches that was made.
+func (v *View) Recall(tokens map[string]map[string]int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.recalled, v.asks = tokens, nil
+}
+
+// made is the refresh token of a tag, and the tokens of the caches that it was made of. It
+// is made anew when one of them is added or changed. One that goes away, because its cache
+// is suspended, refused, edited or deleted, leaves it as it is: it asks for nothing.
+type made struct {
+	token string
+	of    map[wish.Owner]string
+	news  bool
+	every time.Duration
+}
+
+// ask works out when nodes ask for each tag. Callers hold mu.
+func (v *View) ask() {
+	now := map[imageref.Reference]*made{}
+	for owner, c := range v.caches {
+		if !c.ByNode() {
 			continue
 		}
 		for _, ref := range c.References() {
 			if ref.Tag() == "" {
 				continue
 			}
-			if c.Token != "" {
-				tokens[ref] = append(tokens[ref], c.Token)
+			if now[ref] == nil {
+				now[ref] = &made{of: map[wish.Owner]string{}}
 			}
-			asks[ref] = Ask{Token: combined(tokens[ref]), Every: keyloop.Sooner(asks[ref].Every, c.refreshes(ref))}
+			now[ref].add(owner, c, v.made[ref], ref)
 		}
 	}
-	return asks
+	asks := make(map[imageref.Reference]Ask, len(now))
+	for ref, m := range now {
+		last := v.made[ref]
+		switch {
+		case m.news:
+			m.token = combined(m.of)
+		case last != nil:
+			m.token = last.token
+		default:
+			m.token = commonest(v.recalled[ref.String()], combined(m.of))
+		}
+		asks[ref] = Ask{Token: m.token, Every: m.every}
+	}
+	v.made, v.asks = now, asks
 }
 
-// combined makes one token of several: another one when any of them changes.
-func combined(tokens []string) string {
+// add adds what a cache asks for. What counts of a cache that is not served is what it asked
+// for before; the refresh that its status calls done, of one that is new to the tag.
+func (m *made) add(owner wish.Owner, c *Cache, last *made, ref imageref.Reference) {
+	before := c.handled
+	if last != nil {
+		if token, ok := last.of[owner]; ok {
+			before = token
+		}
+	}
+	token := before
+	if c.State() == v1alpha1.StateCached {
+		token, m.every = c.Token, keyloop.Sooner(m.every, c.refreshes(ref))
+	}
+	m.of[owner] = token
+	m.news = m.news || token != "" && token != before
+}
+
+// commonest gives the token that most nodes have; of as many the one that would be made,
+// else the smallest.
+func commonest(nodes map[string]int, would string) string {
+	best := would
+	for _, token := range slices.Sorted(maps.Keys(nodes)) {
+		if nodes[token] > nodes[best] {
+			best = token
+		}
+	}
+	return best
+}
+
+// combined makes one token of those of several caches: another one when any of them changes.
+func combined(of map[wish.Owner]string) string {
+	var tokens []string
+	for _, owner := range slices.Sorted(maps.Keys(of)) {
+		if of[owner] != "" {
+			tokens = append(tokens, of[owner])
+		}
+	}
 	switch {
 	case len(tokens) == 0:
 		return ""

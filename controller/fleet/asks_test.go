@@ -102,9 +102,95 @@ func TestATokenIsNews(t *testing.T) {
 	if v.Ask(ref(t, "app:v1")) == before || v.Get("ns/a").Cache != compiled || v.Get("ns/a").before != nil {
 		t.Error("a token does not change when nodes ask, or is taken for an edit")
 	}
-	v.Delete("ns/b")
-	if got := v.Ask(ref(t, "app:v1")); got.Token != "t2" {
-		t.Errorf("token %q, want that of the one that is left", got.Token)
+}
+
+// TestATokenThatGoesIsNoNews: whatever becomes of one ImageCache, the tags that another one
+// names are not asked for again, also by a controller that starts then.
+func TestATokenThatGoesIsNoNews(t *testing.T) {
+	t.Parallel()
+	handled := func(name, token string, generation int64, edit func(*v1alpha1.ImageCacheSpec)) *v1alpha1.ImageCache {
+		ic := resolving(name, token, edit)
+		ic.Generation, ic.Status.LastHandledRefreshAt = generation, token
+		return ic
+	}
+	state := func(s v1alpha1.CacheState) func(*v1alpha1.ImageCacheSpec) {
+		return func(spec *v1alpha1.ImageCacheSpec) { spec.State = s }
+	}
+	names := func(image v1alpha1.ImageReference) func(*v1alpha1.ImageCacheSpec) {
+		return func(s *v1alpha1.ImageCacheSpec) { s.CacheSpec[0].Images = []v1alpha1.ImageReference{image} }
+	}
+	tests := map[string]func(*View){
+		"suspended": func(v *View) { v.Put(handled("b", "u", 2, state(v1alpha1.StateSuspended))) },
+		"purged":    func(v *View) { v.Put(handled("b", "u", 2, state(v1alpha1.StatePurged))) },
+		"refused":   func(v *View) { v.Judge(v.Get("ns/b"), Refusal{v1alpha1.ReasonNotAllowed, "too much"}) },
+		"deleted":   func(v *View) { v.Delete("ns/b") },
+		"edited":    func(v *View) { v.Put(handled("b", "u", 2, names("db:v1"))) },
+		"resolved by the controller": func(v *View) {
+			v.Put(handled("b", "u", 2, func(s *v1alpha1.ImageCacheSpec) { s.Resolve = v1alpha1.ResolveController }))
+		},
+	}
+	app := ref(t, "app:v1")
+	for name, goes := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := NewView(limits.Limits{})
+			a, b := handled("a", "t", 1, nil), handled("b", "u", 1, nil)
+			v.Put(a)
+			v.Put(b)
+			before := v.Ask(app)
+			goes(v)
+			if now := v.Ask(app); now != before {
+				t.Errorf("asked again: %+v, before %+v", now, before)
+			}
+			started := NewView(limits.Limits{})
+			started.Recall(map[string]map[string]int{app.String(): {before.Token: 2, "t": 1}})
+			started.Put(a)
+			if now := started.Ask(app); now != before {
+				t.Errorf("asked again after a start: %+v, before %+v", now, before)
+			}
+			for which, v := range map[string]*View{"the same": v, "one that started": started} {
+				v.Put(handled("b", "u", 3, nil))
+				if now := v.Ask(app); now != before {
+					t.Errorf("%s: asked again when all is as it was: %+v, before %+v", which, now, before)
+				}
+				v.Put(resolving("a", "t2", nil))
+				if now := v.Ask(app); now == before {
+					t.Errorf("%s: a refresh is not asked for", which)
+				}
+			}
+		})
+	}
+}
+
+// TestAsksOfAStart: a refresh that is under way when a controller starts goes on, also one
+// that was asked for while there was none.
+func TestAsksOfAStart(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		handled  string
+		recalled map[string]int
+		want     string
+	}{
+		"nothing was sent":                    {"t", nil, "t"},
+		"done":                                {"t", map[string]int{"t": 3, "s": 1}, "t"},
+		"done, and other caches asked then":   {"t", map[string]int{"s": 2, "t": 1}, "s"},
+		"done, as many have each":             {"t", map[string]int{"s": 2, "t": 2}, "t"},
+		"under way":                           {"s", map[string]int{"s": 3, "t": 1}, "t"},
+		"asked for while nobody was there":    {"s", map[string]int{"s": 3}, "t"},
+		"the first, and nobody was told then": {"", map[string]int{"": 3}, "t"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			app := ref(t, "app:v1")
+			v := NewView(limits.Limits{})
+			v.Recall(map[string]map[string]int{app.String(): tc.recalled})
+			ic := resolving("a", "t", nil)
+			ic.Status.LastHandledRefreshAt = tc.handled
+			v.Put(ic)
+			if got := v.Ask(app); got.Token != tc.want {
+				t.Errorf("token %q, want %q", got.Token, tc.want)
+			}
+		})
 	}
 }
 

@@ -21,6 +21,9 @@ type View struct {
 	caches map[wish.Owner]*Cache      // guarded by mu; values are immutable
 	list   []*wish.Cache              // guarded by mu; rebuilt when nil, never changed in place
 	asks   map[imageref.Reference]Ask // guarded by mu; rebuilt when nil, never changed in place
+
+	made     map[imageref.Reference]*made // what asks were made of; guarded by mu
+	recalled map[string]map[string]int    // see Recall; guarded by mu
 }
 
 // Cache is an ImageCache as last seen.
@@ -42,6 +45,7 @@ type Cache struct {
 	// Token is the value of the annotation edgecache.dev/requestedAt.
 	Token string
 
+	handled    string      // the refresh that the status called done when the spec was first seen
 	asked      *wish.Cache // as the spec has it
 	weighed    bool        // whether the images' bytes fit is known, or does not matter
 	refreshes  func(imageref.Reference) time.Duration
@@ -95,7 +99,7 @@ func (v *View) compile(ic *v1alpha1.ImageCache, last *Cache) {
 	c := &Cache{
 		asked: compiled, Errs: errs, Rollout: ic.Spec.Rollout != nil,
 		Barred: refusal.Reason != "", weighed: !v.limits.Weighs(ic.Namespace),
-		Token: ic.Annotations[v1alpha1.AnnotationRequestedAt], refreshes: refreshes(&ic.Spec),
+		Token: ic.Annotations[v1alpha1.AnnotationRequestedAt], handled: ic.Status.LastHandledRefreshAt, refreshes: refreshes(&ic.Spec),
 		LetsGo: deleting && ic.Spec.DeletionPolicy != v1alpha1.DeletionRemove,
 		uid:    string(ic.UID), generation: ic.Generation, deleting: deleting,
 	}

@@ -9,7 +9,8 @@
 //  1. A tag stands for one digest in a site. The first that any of its agents reports is
 //     kept; it moves only to what an agent found while the kept one was wished, in answer
 //     to a refresh token that nobody has answered for the kept one, or where the tag is
-//     asked for again and again.
+//     asked for again and again. Agents that come to a kept digest do not answer the token
+//     that they find beside it; a refresh that is under way they leave to the others.
 //  2. An agent speaks for the site of its Node, and for tags that its spec has it resolve.
 //     What is no digest is not heard.
 //  3. A digest that stands in the spec of a node of the site is never forgotten.

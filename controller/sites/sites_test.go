@@ -184,6 +184,31 @@ func TestAlwaysOneDigest(t *testing.T) {
 	}
 }
 
+// TestNobodyAskedForIt: nodes of a site are replaced one by one, and agents lose their
+// stores, while the tag has moved and a token stands in the specs. The site stays as it is.
+func TestNobodyAskedForIt(t *testing.T) {
+	t.Parallel()
+	g := newGame(rand.New(rand.NewPCG(1, 1)))
+	g.ask("t")
+	g.quiet()
+	g.registry = d2
+	for i, old := range slices.Clone(g.nodes) {
+		old.Status.Images[0].Resolved = nil
+		g.quiet()
+		g.sites.Forget(old.Name)
+		g.nodes[i] = node(fmt.Sprintf("new%d", i), d1, token("t"))
+		g.quiet()
+	}
+	if got, drifted := g.sites.Digest("lisbon", ref(app)); got != d1 || drifted {
+		t.Errorf("the site has %s (drifted %v), want %s", got, drifted, d1)
+	}
+	g.ask("u")
+	g.quiet()
+	if got, _ := g.sites.Digest("lisbon", ref(app)); got != d2 {
+		t.Errorf("after a refresh the site has %s, want %s", got, d2)
+	}
+}
+
 // game is a site in a model: agents that follow the rules of edgeagent/plan.
 type game struct {
 	rng      *rand.Rand
@@ -204,7 +229,7 @@ func newGame(rng *rand.Rand) *game {
 
 func (g *game) step() {
 	o := g.nodes[g.rng.IntN(len(g.nodes))]
-	switch g.rng.IntN(6) {
+	switch g.rng.IntN(7) {
 	case 0:
 		g.registry = []digest.Digest{d1, d2, d3}[g.rng.IntN(3)]
 	case 1:
@@ -217,6 +242,8 @@ func (g *game) step() {
 		g.sites.Settle()
 	case 3:
 		g.write(o)
+	case 4:
+		o.Status.Images[0].Resolved = nil // an agent that lost its store
 	default:
 		g.agent(o)
 	}
@@ -251,6 +278,9 @@ func (g *game) agent(o *v1alpha1.NodeImageCache) (did bool) {
 		st.Resolved = &aged
 	}
 	st.Digest = img.Digest
+	if st.Resolved == nil && img.Digest != "" {
+		st.Resolved, did = &v1alpha1.ResolvedTag{RefreshToken: img.RefreshToken}, true
+	}
 	if said := st.Resolved; said == nil || said.RefreshToken != img.RefreshToken || said.Digest == "" && img.Digest == "" {
 		st.Resolved = &v1alpha1.ResolvedTag{
 			Digest: g.registry.String(), RefreshToken: img.RefreshToken, Newer: img.Digest != "" && img.Digest != g.registry.String(),

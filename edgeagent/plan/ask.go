@@ -16,7 +16,8 @@ type Ask struct {
 	Wished digest.Digest
 	// Token is the refresh token that an answer is for.
 	Token string
-	// Now says that an answer is owed: there was none, or none to this token.
+	// Now says that an answer is owed: no digest is known, or the token is another one than
+	// was answered, or was met together with the digest.
 	Now bool
 	// Every is how often the registry is asked besides; 0 is never.
 	Every time.Duration
@@ -49,11 +50,15 @@ func (a *Ask) Answer(before *store.Resolved, found digest.Digest) (*store.Resolv
 // aged gives an answer as it is seen now. One that was given while another digest was
 // wished is not newer than the present one; where it differs it is outdated, unless it was
 // given before any digest was wished: then the registry had two answers for the site.
+// A node that comes to a digest without having said anything takes the token that stands
+// there for answered: it was for those that were there before.
 func aged(said *store.Resolved, w *wished) *store.Resolved {
 	wish := w.Digest.String()
 	switch {
 	case !w.asks:
 		return nil
+	case said == nil && wish != "":
+		return &store.Resolved{RefreshToken: w.token, Wished: wish}
 	case said == nil || said.Wished == wish:
 		return said
 	}

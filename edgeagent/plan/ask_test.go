@@ -59,7 +59,22 @@ func TestNextOfNodesThatResolve(t *testing.T) {
 		},
 		"a digest is brought as any other": {
 			desired: wants(byNode(image(app, d1), hourly)),
-			want:    Steps{Missing: img(d1), Asks: []Ask{{Ref: ref(app), Wished: d1, Every: time.Hour}}},
+			want: Steps{
+				Missing: img(d1), Asks: []Ask{{Ref: ref(app), Wished: d1, Every: time.Hour}},
+				Save: []store.Entry{{Name: app, Resolved: &store.Resolved{Wished: d1.String()}}},
+			},
+		},
+		"who comes to a digest does not answer the token beside it": {
+			desired: wants(byNode(image(app, d1), token("t"))), holds: named(app, d1),
+			want: Steps{
+				Cached: img(d1), Asks: []Ask{{Ref: ref(app), Wished: d1, Token: "t"}},
+				Save: []store.Entry{said(store.Resolved{Wished: d1.String(), RefreshToken: "t"})},
+			},
+		},
+		"but the first token after a digest without one": {
+			desired: wants(byNode(image(app, d1), token("t"))), holds: named(app, d1),
+			ledger: []store.Entry{said(store.Resolved{Wished: d1.String()})},
+			want:   Steps{Cached: img(d1), Asks: []Ask{{Ref: ref(app), Wished: d1, Token: "t", Now: true}}},
 		},
 		"a token that was not answered": {
 			desired: wants(byNode(image(app, d1), token("t2"))), holds: named(app, d1),

@@ -16,4 +16,7 @@
 //     back for another reason, and not done while an attempt is at work on the name.
 //  5. Carrying out what is given and asking again gives nothing more to do.
 //  6. Of an image whose digest is not known yet nothing is brought, removed or released.
+//  7. A node that finds a digest in the wish of a tag and has said nothing of it, because it
+//     is new or lost its store, does not answer the refresh token that stands there: its
+//     answer would move the site, and nobody asked it to. It answers the next one.
 package plan

@@ -238,7 +238,9 @@ func (p *planner) image(w *wished) {
 	p.seen[name] = true
 	before := p.Ledger[name]
 	entry := before
-	entry.Resolved = aged(before.Resolved, w)
+	if entry.Resolved = aged(before.Resolved, w); entry.Resolved != nil {
+		entry.Name = name
+	}
 	p.ask(w, entry.Resolved)
 	switch {
 	case w.Digest == "":

@@ -134,13 +134,15 @@ func (s *State) resolved(images []v1alpha1.NodeImageStatus) {
 	}
 	for i := range images {
 		name := images[i].Name
-		said, reason := s.Ledger[name].Resolved, s.Unanswered[name]
-		if !asks[name] || said == nil && reason == "" {
+		if !asks[name] {
 			continue
 		}
-		images[i].Resolved = &v1alpha1.ResolvedTag{Reason: reason}
-		if said != nil {
-			images[i].Resolved.Digest, images[i].Resolved.RefreshToken, images[i].Resolved.Newer = said.Digest, said.RefreshToken, said.Newer
+		tag := v1alpha1.ResolvedTag{Reason: s.Unanswered[name]}
+		if said := s.Ledger[name].Resolved; said != nil {
+			tag.Digest, tag.RefreshToken, tag.Newer = said.Digest, said.RefreshToken, said.Newer
+		}
+		if tag != (v1alpha1.ResolvedTag{}) {
+			images[i].Resolved = &tag
 		}
 	}
 }

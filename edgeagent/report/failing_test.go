@@ -19,6 +19,7 @@ func TestWorthOfFailing(t *testing.T) {
 	base := func() *v1alpha1.NodeImageCacheStatus {
 		s := statusOf(2, 20, func(s *v1alpha1.NodeImageStatus) {
 			s.Phase, s.Reason, s.Message, s.Attempts, s.Since = v1alpha1.PhaseFailed, "NetworkError", "cut after 5 bytes", 5, &began
+			s.Resolved = &v1alpha1.ResolvedTag{Reason: "NetworkError"}
 		})
 		s.Summary.Failed = 2
 		s.Conditions = []metav1.Condition{{Type: v1alpha1.NodeConditionReady, Status: metav1.ConditionFalse, Reason: "ImagesFailing", Message: "2 failing"}, degraded("refused", 1)}
@@ -33,6 +34,8 @@ func TestWorthOfFailing(t *testing.T) {
 		}, none},
 		"twice the attempts": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Attempts = 8 }, minor},
 		"another reason":     {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Reason = "NotFound" }, minor},
+		"another reason why its tag is not found": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Resolved.Reason = "NotFound" }, minor},
+		"its tag is asked for with another token": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Resolved = nil }, urgent},
 		"bytes are coming": {func(s *v1alpha1.NodeImageCacheStatus) {
 			i := &s.Images[0]
 			i.Phase, i.Reason, i.Message, i.Since = v1alpha1.PhasePulling, "", "", nil

@@ -185,6 +185,10 @@ func calm(images []v1alpha1.NodeImageStatus, before map[imageKey]*v1alpha1.NodeI
 		}
 		moved = moved || o.Phase != n.Phase || o.Reason != n.Reason || bits.Len32(uint32(o.Attempts)) != bits.Len32(uint32(n.Attempts))
 		o.Phase, o.Reason, o.Message, o.Attempts, o.Since = n.Phase, n.Reason, n.Message, n.Attempts, n.Since
+		if o.Resolved != nil && n.Resolved != nil && o.Resolved.Reason != "" && n.Resolved.Reason != "" {
+			moved = moved || o.Resolved.Reason != n.Resolved.Reason
+			o.Resolved.Reason = n.Resolved.Reason
+		}
 	}
 	return moved
 }

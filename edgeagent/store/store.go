@@ -61,7 +61,7 @@ type Entry struct {
 type Resolved struct {
 	// Digest that it gave, "" when it is outdated.
 	Digest string `json:"digest,omitempty"`
-	// RefreshToken that was answered.
+	// RefreshToken that was answered, or that was met together with the first digest.
 	RefreshToken string `json:"refreshToken,omitempty"`
 	// Wished is the digest that Digest was compared with, "" while none was wished.
 	Wished string `json:"wished,omitempty"`

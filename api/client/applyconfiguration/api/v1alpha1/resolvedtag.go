@@ -10,7 +10,8 @@ type ResolvedTagApplyConfiguration struct {
 	// digest that the registry gave. Empty when it gave none, or what it gave is outdated:
 	// another digest is wished since.
 	Digest *string `json:"digest,omitempty"`
-	// refreshToken is the one of the spec that was answered last.
+	// refreshToken is the one of the spec that was answered last. Without a digest it may be
+	// the one that the node found beside its first digest, and left to the others.
 	RefreshToken *string `json:"refreshToken,omitempty"`
 	// newer is true where the registry gave another digest than the wished one, and was
 	// asked while that was wished.
