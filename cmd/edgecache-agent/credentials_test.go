@@ -29,7 +29,7 @@ func ring(t *testing.T) *keyring.Ring {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := v1alpha1.NodeImageCacheSpec{NodeUID: "n"}
+	var spec v1alpha1.NodeImageCacheSpec
 	for id, match := range map[string]string{"a": "r.example/sealed", "b": "r.example"} {
 		b, err := seal.Seal(key.Recipient(), seal.Payload{Match: match, NodeUID: "n", Auth: seal.Auth{Username: id, Password: "5"}})
 		if err != nil {
@@ -39,7 +39,7 @@ func ring(t *testing.T) *keyring.Ring {
 	}
 	spec.Images = []v1alpha1.NodeImage{{Name: "r.example/sealed/app:v1", CredentialIDs: []string{"b", "a"}}}
 	r := keyring.New(key)
-	r.Hear(store.Desired{Spec: spec})
+	r.Hear(store.Desired{NodeUID: "n", Spec: spec})
 	return r
 }
 

@@ -32,8 +32,8 @@ func TestWorthOfFailing(t *testing.T) {
 		"another attempt, other words": {func(s *v1alpha1.NodeImageCacheStatus) {
 			s.Images[0].Attempts, s.Images[0].Message = 6, "cut after 6 bytes"
 		}, none},
-		"twice the attempts": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Attempts = 8 }, minor},
-		"another reason":     {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Reason = "NotFound" }, minor},
+		"twice the attempts":                      {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Attempts = 8 }, minor},
+		"another reason":                          {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Reason = "NotFound" }, minor},
 		"another reason why its tag is not found": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Resolved.Reason = "NotFound" }, minor},
 		"its tag is asked for with another token": {func(s *v1alpha1.NodeImageCacheStatus) { s.Images[0].Resolved = nil }, urgent},
 		"bytes are coming": {func(s *v1alpha1.NodeImageCacheStatus) {
