@@ -20,6 +20,7 @@ import (
 	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/store"
+	"edgecache.dev/internal/pause"
 )
 
 // Memory is what the agent needs of the store.
@@ -187,9 +188,9 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		case <-hints:
 			next = a.pass(ctx)
-		case <-at(next.look):
+		case <-pause.At(next.look):
 			next = a.pass(ctx)
-		case <-at(next.ask):
+		case <-pause.At(next.ask):
 			next.ask = a.ask(ctx)
 		case <-progress:
 			a.report()
@@ -200,14 +201,6 @@ func (a *Agent) Run(ctx context.Context) error {
 // due is when the runtime is to be looked at, and when registries are to be asked without
 // that: not at all, zero, while it does not answer, for what was asked last is old then.
 type due struct{ look, ask time.Time }
-
-// at is a channel for when it is time, nil for a zero time.
-func at(t time.Time) <-chan time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return time.After(time.Until(t))
-}
 
 // recall reads the store.
 func (a *Agent) recall() error {

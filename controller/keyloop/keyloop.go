@@ -70,9 +70,6 @@ func (l *Loop[K]) Add(key K) { l.queue.Add(key) }
 // otherwise.
 func (l *Loop[K]) AddAfter(key K, delay time.Duration) { l.queue.AddAfter(key, delay) }
 
-// Len is the number of keys that wait.
-func (l *Loop[K]) Len() int { return l.queue.Len() }
-
 // Run works with the given number of workers until the context ends, then returns when
 // the keys being worked on are done.
 func (l *Loop[K]) Run(ctx context.Context, workers int) {

@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/internal/pause"
 )
 
 const (
@@ -105,19 +106,11 @@ func (r *Reporter) Run(ctx context.Context) {
 			return
 		case <-r.wake:
 			due = r.due(&w, due)
-		case <-at(due):
+		case <-pause.At(due):
 			r.write(ctx, &w)
 			due = r.due(&w, time.Time{})
 		}
 	}
-}
-
-// at gives a channel that fires at a time, never for the zero time.
-func at(t time.Time) <-chan time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return time.After(time.Until(t))
 }
 
 // written is what the API server has.

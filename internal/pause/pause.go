@@ -16,3 +16,11 @@ func For(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// At gives a channel that fires at a time, never for the zero time.
+func At(t time.Time) <-chan time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(t))
+}

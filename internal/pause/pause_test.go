@@ -22,3 +22,19 @@ func TestFor(t *testing.T) {
 		}
 	})
 }
+
+func TestAt(t *testing.T) {
+	t.Parallel()
+	if At(time.Time{}) != nil {
+		t.Error("the zero time comes")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		if <-At(begin.Add(time.Hour)); time.Since(begin) != time.Hour {
+			t.Errorf("fired after %s, want 1h", time.Since(begin))
+		}
+		if <-At(begin); time.Since(begin) != time.Hour {
+			t.Error("a time that has been is waited for")
+		}
+	})
+}
