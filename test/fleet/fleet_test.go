@@ -37,13 +37,13 @@ func TestScenarios(t *testing.T) {
 	wg.Wait()
 }
 
-// TestKilledDuringARollout kills the controller at other points of a rollout each time. The
-// scenario itself checks that it ends as one without kills, that nothing is brought twice,
+// TestKilledDuringARollout kills the controller at other points of a rollout to a thousand
+// nodes each time. The scenario itself checks that it ends as one without kills, that nothing is brought twice,
 // and that no more nodes work at a time than may.
 func TestKilledDuringARollout(t *testing.T) {
 	t.Parallel()
 	s := small(t)
-	s.Nodes, s.Seed = 100, rand.Uint64()
+	s.Nodes, s.Patience, s.Seed = 1000, 10*time.Minute, rand.Uint64()
 	const images = 2
 	repeat := fmt.Sprintf("go run ./test/fleet -scenario restart -nodes %d -images %d -kills %d -pull %s -seed %d", s.Nodes, images, s.Kills, s.Pull, s.Seed)
 	t.Log("to play it again:", repeat)
