@@ -25,6 +25,11 @@ func TestValidate(t *testing.T) {
 		"an unknown runtime":    {func(c *config) { c.Runtime = "docker" }, `runtime: Unsupported value: "docker": supported values: "containerd", "cri", "layout"`},
 		"no state directory":    {func(c *config) { c.StateDir = "" }, "stateDir: Required"},
 		"too many workers":      {func(c *config) { c.Workers = 17 }, "workers: Invalid value: 17: must be from 1 to 16"},
+		"a limit":               {func(c *config) { c.BandwidthLimit = "2Mi" }, ""},
+		"a limit in words":      {func(c *config) { c.BandwidthLimit = "2 MB/s" }, `bandwidthLimit: Invalid value: "2 MB/s": must be bytes per second such as 512Ki or 2Mi`},
+		"too low a limit":       {func(c *config) { c.BandwidthLimit = "15Ki" }, `bandwidthLimit: Invalid value: "15Ki": is 15360 bytes per second, must be at least 16Ki`},
+		"a range with bits":     {func(c *config) { c.GuardedRanges = []string{"10.0.0.0/8", "10.96.0.1/12"} }, `guardedRanges[1]: Invalid value: "10.96.0.1/12": has bits set beyond its length: write 10.96.0.0/12`},
+		"a host with a scheme":  {func(c *config) { c.AllowedHosts = []string{"https://auth.example"} }, `allowedHosts[0]: Invalid value: "https://auth.example": must be a host without a scheme`},
 		"a negative poll":       {func(c *config) { c.Poll = -1 }, "poll: Invalid value"},
 	}
 	for name, tc := range tests {

@@ -48,6 +48,15 @@ type config struct {
 	// Poll is how often the runtime is looked at without a hint; 0 (default) is 5
 	// minutes, or 30 seconds for a runtime that gives no hints.
 	Poll time.Duration `mapstructure:"poll"`
+	// BandwidthLimit is bytes per second for all pulls together, such as 2Mi; at least
+	// 16Ki, default "": none.
+	BandwidthLimit string `mapstructure:"bandwidthLimit"`
+	// GuardedRanges are addresses that no registry may lead the agent to, besides loopback,
+	// link-local and metadata ones; default none.
+	GuardedRanges []string `mapstructure:"guardedRanges"`
+	// AllowedHosts may be at guarded addresses; default none. Registries that images name,
+	// their mirrors and HTTP proxies need not be listed.
+	AllowedHosts []string `mapstructure:"allowedHosts"`
 }
 
 func defaults() *config {
@@ -78,6 +87,7 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Workers, "workers", c.Workers, "images brought in at a time, 1 to 16")
 	fs.IntVar(&c.BlobsAtOnce, "blobs-at-once", c.BlobsAtOnce, "blobs of an image fetched at a time, 1 to 16")
 	fs.DurationVar(&c.Poll, "poll", c.Poll, "time between looks at the runtime without a hint that something changed; 0 picks one")
+	c.addLinkFlags(fs)
 }
 
 // Validate names what is wrong with the settings.
@@ -103,5 +113,5 @@ func (c *config) Validate() field.ErrorList {
 	if c.Poll < 0 {
 		errs = append(errs, field.Invalid(at("poll"), c.Poll.String(), "must not be negative"))
 	}
-	return errs
+	return append(errs, c.validateLink()...)
 }

@@ -51,8 +51,10 @@ func run(ctx context.Context, c *config) error {
 	}
 	ring := keyring.New(key)
 	login := credentials(ring, c.DockerConfig)
-	source := fetch.NewRegistry(fetch.RegistryOptions{HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion})
-	driver, err := newDriver(c, source, login) //nolint:contextcheck // opening a layout directory takes no context
+	source := fetch.NewRegistry(fetch.RegistryOptions{
+		HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion, DialContext: c.guard().DialContext,
+	})
+	driver, err := newDriver(c, source, login)
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
@@ -113,7 +115,7 @@ func remember(ctx context.Context, c *config) (*store.Store, error) {
 }
 
 func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver, error) {
-	options := fetch.Options{Parallel: c.BlobsAtOnce}
+	options := fetch.Options{Parallel: c.BlobsAtOnce, Limiter: c.limiter()}
 	socket := strings.TrimPrefix(c.RuntimeEndpoint, "unix://")
 	switch c.Runtime {
 	case runtimeContainerd:

@@ -152,7 +152,7 @@ func (j *job) connection(ctx context.Context, in *ingest) error {
 
 // copy writes a stream to an ingest until the blob is complete.
 func (j *job) copy(ctx context.Context, in *ingest, s *Stream, watch *watch) error {
-	buf := make([]byte, ChunkSize)
+	buf := make([]byte, j.options.piece())
 	for skip := s.Skip; in.offset < in.desc.Size; {
 		if time.Since(in.opened) >= j.options.Reopen {
 			return errReopen
@@ -184,20 +184,6 @@ func (j *job) append(ctx context.Context, in *ingest, p []byte) error {
 		return storeError(ctx, "writing", err)
 	}
 	j.progress.at(in.desc.Digest, in.offset)
-	return nil
-}
-
-// limit pays for n bytes, after they were written: waiting must not put them at risk.
-func (j *job) limit(ctx context.Context, n int) error {
-	if j.options.Limiter == nil || n == 0 {
-		return nil
-	}
-	if err := j.options.Limiter.WaitN(ctx, n); err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return &Error{Reason: NetworkError, Err: fmt.Errorf("waiting for bandwidth: %w", err)}
-	}
 	return nil
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+
+	"edgecache.dev/internal/dialguard"
 )
 
 // errStalled is why a connection was cut that had gone silent.
@@ -33,6 +35,9 @@ func connectionError(ctx context.Context, host string, err error) error {
 			break
 		}
 		err = ue.Err
+	}
+	if refused, ok := errors.AsType[*dialguard.RefusedError](err); ok {
+		return &Error{Reason: RegistryError, Host: host, Err: refused}
 	}
 	if tlsErr := tlsError(err, time.Now()); tlsErr != nil {
 		return &Error{Reason: TLSError, Host: host, Err: tlsErr}

@@ -38,8 +38,11 @@ func (j *job) askManifest(ctx context.Context, d digest.Digest) ([]byte, error) 
 	b := backoff{limit: j.options.Attempts}
 	for {
 		body, err := j.repo.Manifest(ctx, d)
-		if err == nil || !retryNow(err) {
-			return body, err
+		if err == nil {
+			return body, j.limit(ctx, len(body))
+		}
+		if !retryNow(err) {
+			return nil, err
 		}
 		if err := b.wait(ctx, false, err); err != nil {
 			return nil, err

@@ -186,20 +186,6 @@ func TestOneBlobIsFetchedOnceByTwoPulls(t *testing.T) {
 	}
 }
 
-func TestLimiterBoundsBandwidth(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	d := f.reg.Push(t, "app:v1", fetchtest.Image(t, node, fetchtest.Layer(t, 1, 200_000)))
-	begun := time.Now()
-	o := fetch.Options{Limiter: rate.NewLimiter(200_000, fetch.ChunkSize), Stall: 100 * time.Millisecond}
-	if _, err := f.puller(o).Image(t.Context(), f.want(t, d), nil); err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(begun); took < 700*time.Millisecond {
-		t.Errorf("200 kB at 200 kB/s took %s", took)
-	}
-}
-
 func TestWriterIsReopened(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

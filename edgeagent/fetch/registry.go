@@ -1,10 +1,12 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -33,8 +35,9 @@ type RegistryOptions struct {
 	// Default: anonymous.
 	Credentials func(name imageref.Reference, host string) ([]Login, error)
 	// DialContext makes every connection: to registries, mirrors, token servers,
-	// redirect targets and proxies, within 30 s. Default: net.Dialer with a timeout of
-	// 30 s, or the dial_timeout of hosts.toml.
+	// redirect targets and proxies, within 30 s. What the user configured, the registry
+	// and its mirrors, is trusted in the context as dialguard.Trust has it. Default:
+	// net.Dialer with a timeout of 30 s, or the dial_timeout of hosts.toml.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Version is the agent's version for the User-Agent header. Default "unknown".
 	Version string
@@ -165,6 +168,20 @@ func (r *repository) hosts() []docker.RegistryHost {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(r.current), func(h docker.RegistryHost) bool { return r.rejected[h.Host] })
+}
+
+// addresses are those of the hosts that the user configured: the registry that the image
+// names, and its mirrors.
+func (r *repository) addresses() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []string
+	for _, h := range r.current {
+		u := url.URL{Scheme: h.Scheme, Host: h.Host}
+		port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[h.Scheme])
+		all = append(all, net.JoinHostPort(u.Hostname(), port))
+	}
+	return all
 }
 
 // reject leaves out a host from now on, unless it is the only one left.

@@ -18,6 +18,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"edgecache.dev/internal/dialguard"
 )
 
 const (
@@ -113,6 +115,7 @@ type request struct {
 // the last host, which is the registry itself where mirrors come before it: a mirror that
 // lacks an image or is down says nothing about the image.
 func (r *repository) ask(ctx context.Context, q request, use func(host string, resp *http.Response) error) error {
+	ctx = dialguard.Trust(ctx, r.addresses()...)
 	var err error = &Error{Reason: RegistryError, Err: errors.New("the host configuration allows no host to be asked for tags")}
 	for _, h := range r.hosts() {
 		if q.resolves && !h.Capabilities.Has(docker.HostCapabilityResolve) {

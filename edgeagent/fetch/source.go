@@ -46,11 +46,3 @@ type Stream struct {
 	// to ask this host is not asked again.
 	Barren func()
 }
-
-// Limiter bounds the bandwidth of fetching. *rate.Limiter is one.
-type Limiter interface {
-	// WaitN waits until n more bytes may be read; n is at most ChunkSize, so the burst
-	// of the limiter must be at least that. It returns the context's error when that
-	// comes first.
-	WaitN(ctx context.Context, n int) error
-}
