@@ -71,4 +71,6 @@ const (
 	ReasonInternalError    = "InternalError"    // the controller could not ask: see the message
 	ReasonNodeLimit        = "NodeLimit"        // the node is asked for more images than one node can be
 	ReasonTagMoved         = "TagMoved"         // the registry's tag no longer has the frozen digest
+	ReasonLazyContent      = "LazyContent"      // a snapshotter fetches the image's files only when they are read
+	ReasonImageDamaged     = "ImageDamaged"     // what is on disk is not what the image says
 )

@@ -19,7 +19,9 @@ type Reason = fetch.Reason
 
 // Reasons that only drivers give; the others are in package fetch.
 const (
-	TagMoved Reason = v1alpha1.ReasonTagMoved
+	TagMoved     Reason = v1alpha1.ReasonTagMoved
+	LazyContent  Reason = v1alpha1.ReasonLazyContent
+	ImageDamaged Reason = v1alpha1.ReasonImageDamaged
 )
 
 // Error is a failure of a driver that is not one of fetching.
@@ -84,7 +86,7 @@ func ReasonOf(err error) Reason {
 
 // Transient says whether an error of a driver may go away by itself.
 func Transient(err error) bool {
-	if e, ok := errors.AsType[*Error](err); ok && e.Reason == TagMoved {
+	if e, ok := errors.AsType[*Error](err); ok && (e.Reason == TagMoved || e.Reason == LazyContent) {
 		return false
 	}
 	return fetch.Transient(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -108,6 +109,11 @@ type Held struct {
 	Size int64
 	// Complete says that a container can start from the image without any network.
 	Complete bool
+	// Lazy says that a snapshotter fetches the image's files over the network when they are
+	// read: however far it came, no container can be sure to start without. Never Complete.
+	Lazy bool
+	// Since is when the runtime was given the name, zero when it does not say.
+	Since time.Time
 	// Pinned says that the kubelet's garbage collection spares the image.
 	Pinned bool
 	// Managed says that Ensure made this name, by this or an earlier agent. Drivers

@@ -10,11 +10,15 @@
 //
 //  1. An image record is made or moved only after content and snapshots are complete and
 //     synced to disk (diff.WithSyncFs): containerd itself does not sync what it unpacks, and
-//     a power cut would leave files of zeros in an image that counts as present.
+//     a power cut would leave files of zeros in an image that counts as present. What others
+//     unpacked is synced before it is named, by containerd: no access to its disk is needed.
 //  2. Until the record is there, a lease holds all that was fetched, for a day after the
 //     last attempt. It goes with the last name of the digest, too.
 //  3. The records that CRI makes under the image's ID ("sha256:…") are not names: they go
 //     with the last name of the image, since nobody else would remove them.
+//
+// An image counts as complete when its documents are there and each of its layers is
+// unpacked, by a snapshotter that has all of it: a snapshot labelled remote has promises.
 //
 // Layers whose snapshots exist are not fetched, so a node with discard_unpacked_layers
 // pays for a shared base once, like containerd's own pulls.

@@ -33,7 +33,9 @@ func (d *Driver) Ensure(ctx context.Context, r runtime.Request, progress func(ru
 	case done:
 		_, err = d.leases.Drop(ctx, r.Digest) // of an agent that was killed after it named the image
 	default:
-		err = d.bring(ctx, r, progress)
+		if err = d.refuseLazy(ctx, r); err == nil {
+			err = d.bring(ctx, r, progress)
+		}
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		return fmt.Errorf("ensuring %s: %w", r.Name, cause)
@@ -57,11 +59,25 @@ func (d *Driver) isDone(ctx context.Context, r runtime.Request) (bool, error) {
 			return false, nil
 		}
 	}
-	held, err := d.held(ctx, r.Digest)
+	held, err := d.held(ctx, r.Digest, d.stat)
 	if err != nil {
 		return false, runtime.Failed("looking at image "+r.Name.String(), err)
 	}
 	return held.Complete, nil
+}
+
+// refuseLazy fails for an image whose snapshots are filled over the network: it is there,
+// and nothing that is brought makes it safe.
+func (d *Driver) refuseLazy(ctx context.Context, r runtime.Request) error {
+	held, err := d.held(ctx, r.Digest, d.stat)
+	if err != nil {
+		return runtime.Failed("looking at image "+r.Name.String(), err)
+	}
+	if !held.Lazy {
+		return nil
+	}
+	return &runtime.Error{Reason: runtime.LazyContent, Err: fmt.Errorf(
+		"image %s was pulled by a lazy snapshotter, which fetches files when they are read: it does not start without the registry; remove it from the node with crictl rmi, and it is brought whole", r.Name)}
 }
 
 // bring does what isDone found missing, under the lease of the digest. The lease stays
@@ -85,6 +101,9 @@ func (d *Driver) bring(ctx context.Context, r runtime.Request, progress func(run
 	}
 	defer done()
 	if err := d.unpack(leased, img); err != nil {
+		return err
+	}
+	if err := d.refuseLazy(ctx, r); err != nil {
 		return err
 	}
 	for _, name := range runtime.NamesOf(r.Name, r.Digest) {
@@ -113,6 +132,13 @@ func (d *Driver) unpack(ctx context.Context, img fetch.Image) error {
 	sn, err := d.snapshotterName(ctx)
 	if err != nil {
 		return err
+	}
+	others, err := d.unpackedBefore(ctx, img)
+	if err != nil {
+		return err
+	}
+	if others {
+		return d.sync(ctx)
 	}
 	err = i.Unpack(ctx, sn, client.WithUnpackApplyOpts(diff.WithSyncFs(true)))
 	if err == nil {

@@ -61,32 +61,6 @@ func (d *Driver) forget(records []images.Image) {
 	maps.DeleteFunc(d.facts, func(dg digest.Digest, _ facts) bool { return !used[dg] })
 }
 
-// complete says whether a container could start: the documents are there and the topmost
-// layer is unpacked, hence all below it.
-func (d *Driver) complete(ctx context.Context, f facts) (bool, error) {
-	if f.chain == "" {
-		return false, nil
-	}
-	for _, doc := range []ocispec.Descriptor{f.image.Target, f.image.Manifest, f.image.Config} {
-		if _, err := d.client.ContentStore().Info(ctx, doc.Digest); err != nil {
-			return false, ignoreNotFound(err)
-		}
-	}
-	return d.hasSnapshot(ctx, f.chain)
-}
-
-func (d *Driver) hasSnapshot(ctx context.Context, chain string) (bool, error) {
-	sn, err := d.snapshotterName(ctx)
-	if err != nil {
-		return false, err
-	}
-	info, err := d.client.SnapshotService(sn).Stat(ctx, chain)
-	if err != nil {
-		return false, ignoreNotFound(err)
-	}
-	return info.Kind == snapshots.KindCommitted, nil
-}
-
 func ignoreNotFound(err error) error {
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -103,6 +77,10 @@ func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
 		return nil, runtime.Failed("listing images", err)
 	}
 	d.forget(records)
+	find, err := d.committed(ctx)
+	if err != nil {
+		return nil, runtime.Failed("listing snapshots", err)
+	}
 	inv, seen := runtime.Inventory{}, map[digest.Digest]runtime.Held{}
 	for _, r := range records {
 		name, ok := nameOf(r)
@@ -111,11 +89,12 @@ func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
 		}
 		held, ok := seen[r.Target.Digest]
 		if !ok {
-			if held, err = d.held(ctx, r.Target.Digest); err != nil {
+			if held, err = d.held(ctx, r.Target.Digest, find); err != nil {
 				return nil, runtime.Failed("looking at image "+r.Name, err)
 			}
 			seen[r.Target.Digest] = held
 		}
+		held.Since = r.CreatedAt
 		held.Pinned, held.Managed = r.Labels[labelPinned] == pinned, r.Labels[labelManaged] == yes
 		inv[name] = held
 	}
@@ -123,7 +102,7 @@ func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
 }
 
 // held says what is known of a digest, whatever its names.
-func (d *Driver) held(ctx context.Context, dg digest.Digest) (runtime.Held, error) {
+func (d *Driver) held(ctx context.Context, dg digest.Digest, find finder) (runtime.Held, error) {
 	held := runtime.Held{Digest: dg}
 	f, err := d.known(ctx, dg)
 	if err != nil {
@@ -131,7 +110,7 @@ func (d *Driver) held(ctx context.Context, dg digest.Digest) (runtime.Held, erro
 		return held, away(err)
 	}
 	held.ID, held.Size = f.image.Config.Digest.String(), f.image.Size
-	held.Complete, err = d.complete(ctx, f)
+	held.Complete, held.Lazy, err = d.complete(ctx, f, find)
 	return held, err
 }
 

@@ -1,6 +1,7 @@
 package realtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,8 +46,9 @@ state = %[2]q
 [grpc]
 address = %[3]q
 [plugins.'io.containerd.cri.v1.images']
-snapshotter = "overlayfs"
+snapshotter = %[6]q
 discard_unpacked_layers = %[5]t
+%[8]s
 [plugins.'io.containerd.cri.v1.images'.registry]
 config_path = %[4]q
 [plugins.'io.containerd.cri.v1.runtime']
@@ -55,7 +57,7 @@ restrict_oom_score_adj = true
 conf_dir = %[4]q
 [plugins.'io.containerd.nri.v1.nri']
 disable = true
-`
+%[7]s`
 
 // daemon is a containerd.
 type daemon struct {
@@ -69,7 +71,21 @@ func (d *daemon) hostsDir() string { return filepath.Join(d.dir, "certs.d") }
 
 // options of a daemon.
 type options struct {
-	discardLayers bool // throw layers away once they are unpacked
+	discardLayers bool   // throw layers away once they are unpacked
+	snapshotter   string // default overlayfs
+	images        string // more settings of CRI's images
+	more          string // tables at the end of the configuration
+	dir           string // where it keeps everything; default a temporary directory
+}
+
+// shortDir makes a temporary directory. That of t.TempDir is too long a path for a socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "edgecache-containerd-") //nolint:usetesting // see above
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // start runs a containerd until the test ends.
@@ -85,14 +101,11 @@ func start(t *testing.T, o options) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// t.TempDir is too long a path for a socket.
-	dir, err := os.MkdirTemp("", "edgecache-containerd-") //nolint:usetesting // see above
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := cmp.Or(o.dir, shortDir(t))
 	d := &daemon{dir: dir}
 	t.Cleanup(func() { d.remove(t) })
-	text := fmt.Sprintf(config, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.socket(), d.hostsDir(), o.discardLayers)
+	text := fmt.Sprintf(config, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.socket(), d.hostsDir(),
+		o.discardLayers, cmp.Or(o.snapshotter, "overlayfs"), o.more, o.images)
 	if err := errors.Join(os.Mkdir(d.hostsDir(), 0o755), os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}

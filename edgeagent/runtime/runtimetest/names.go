@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"edgecache.dev/edgeagent/fetch/fetchtest"
 	"edgecache.dev/edgeagent/runtime"
@@ -62,6 +63,9 @@ func testInfo(t *testing.T, s *suite) {
 	}
 }
 
+// whenever leaves out when names were made.
+var whenever = cmpopts.IgnoreFields(runtime.Held{}, "Since")
+
 func testBothNames(t *testing.T, s *suite) {
 	img, name, d := s.push(t, "app:v1", 200_000)
 	s.ensure(t, name, d)
@@ -72,7 +76,7 @@ func testBothNames(t *testing.T, s *suite) {
 	}
 	inv := s.inventory(t)
 	for _, n := range runtime.NamesOf(name, d) {
-		if diff := cmp.Diff(want, inv[n]); diff != "" {
+		if diff := cmp.Diff(want, inv[n], whenever); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", n, diff)
 		}
 	}

@@ -58,7 +58,7 @@ func testRandom(t *testing.T, s *suite) {
 				delete(m, name)
 			}
 		}
-		if diff := cmp.Diff(m, s.ours(t), cmp.AllowUnexported(imageref.Reference{})); diff != "" {
+		if diff := cmp.Diff(m, s.ours(t), whenever, cmp.AllowUnexported(imageref.Reference{})); diff != "" {
 			t.Fatalf("inventory (-want +got):\n%s", diff)
 		}
 	}
