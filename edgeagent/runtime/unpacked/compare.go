@@ -36,7 +36,7 @@ func Compare(ctx context.Context, dir string, layer io.Reader, lowest bool) ([]s
 	archive := tar.NewReader(layer)
 	for {
 		entry, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return c.lines(), nil
 		}
 		if err == nil {
@@ -81,7 +81,8 @@ func (c *comparison) entry(e *tar.Header, content io.Reader) error {
 	if base == "" || base == opaque || deletion && c.lowest || e.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	path, why := filepath.Join(within, strings.TrimPrefix(base, whiteout)), ""
+	path := filepath.Join(within, strings.TrimPrefix(base, whiteout))
+	var why string
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, syscall.EIO):
