@@ -18,6 +18,7 @@ import (
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/plan"
 	"edgecache.dev/edgeagent/report"
+	"edgecache.dev/edgeagent/reserve"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/store"
 	"edgecache.dev/internal/pause"
@@ -51,6 +52,11 @@ type Resolver interface {
 	Digest(ctx context.Context, name imageref.Reference) (digest.Digest, error)
 }
 
+// Prober says whether a registry serves an image just now.
+type Prober interface {
+	Serves(ctx context.Context, name imageref.Reference, d digest.Digest) error
+}
+
 // Options of an agent. Zero values give the defaults.
 type Options struct {
 	// Workers is how many images are brought in at a time; default 2.
@@ -62,8 +68,14 @@ type Options struct {
 	Version string
 	// BootID of the node, for the status.
 	BootID string
-	// Disk gives the file system that a path is on; nil reports none.
+	// Disk gives the file system that a path is on; nil reports none, and lets pulls fill it.
+	// It may be called by several goroutines at once.
 	Disk func(path string) (*v1alpha1.DiskStatus, error)
+	// Prober is asked before a cached image is given up for one that is to come; nil where
+	// nobody can be, and no wished image is given up.
+	Prober Prober
+	// Reserve of that file system stays free when images come in; default none.
+	Reserve reserve.Reserve
 	// Keyring opens the credentials that the wish has; nil where nobody does.
 	Keyring Keyring
 	// Resolver is asked for tags that are this node's to resolve; nil where nobody can be,
@@ -108,6 +120,8 @@ type Agent struct {
 	trouble   trouble
 	owes      debts
 	last      []metav1.Condition
+	input     plan.Input // of steps
+	space     space
 	wg        sync.WaitGroup
 }
 
@@ -125,6 +139,7 @@ type inbox struct {
 	heard  bool // object was heard, nil included
 	ended  []string
 	told   []string // names whose inquiry ended
+	pleas  []*plea  // attempts that ask for room
 	look   bool     // the runtime changed
 }
 
@@ -235,7 +250,8 @@ func (a *Agent) take(ctx context.Context, in inbox) (look bool) {
 	for _, name := range in.ended {
 		a.settle(ctx, name)
 	}
-	look = in.look || in.heard || len(in.ended) > 0
+	a.space.pleas = append(a.space.pleas, in.pleas...)
+	look = in.look || in.heard || len(in.ended) > 0 || len(in.pleas) > 0
 	for _, name := range in.told {
 		before := a.ledger[name].Resolved
 		a.hearRegistry(ctx, name)
@@ -264,17 +280,18 @@ func (a *Agent) ask(ctx context.Context) time.Time {
 func (a *Agent) pass(ctx context.Context) due {
 	a.settleDebts(ctx)
 	a.noteCredentials(ctx)
-	for range 3 { // removals change what there is to plan for; more than twice is a runtime that does not obey
+	for range 5 { // removals change what there is to plan for; more often is a runtime that does not obey
 		if err := a.look(ctx); err != nil {
 			a.trouble.note(ctx, withRuntime, err, "Container runtime not answering, trying again")
 			a.report()
 			return due{look: time.Now().Add(runtimeRetry)}
 		}
 		a.trouble.note(ctx, withRuntime, nil, "")
-		if !a.tidy(ctx) {
+		if !a.tidy(ctx) && !a.relieve(ctx) && !a.makeRoom(ctx) {
 			break
 		}
 	}
+	a.answerPleas(ctx)
 	next := due{look: a.bring(ctx), ask: a.inquire(ctx)}
 	a.report()
 	return next
@@ -298,11 +315,13 @@ func (a *Agent) look(ctx context.Context) error {
 	info.SandboxImage = a.sandboxImage(info)
 	a.rememberSandbox(info)
 	a.info, a.inventory = info, inventory
-	a.steps = plan.Next(plan.Input{
+	a.measure(ctx, inUse)
+	a.input = plan.Input{
 		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse, UseUnknown: err != nil, Running: running,
 		Names: info.Can(runtime.CanNameByDigest), Pins: info.Can(runtime.CanPin), Untags: info.Can(runtime.CanUntag),
 		Sandbox: info.SandboxImage,
-	})
+	}
+	a.steps = plan.Next(a.input)
 	a.seen = seen{uid: a.desired.UID, generation: a.desired.Generation}
 	a.remember(ctx, a.steps.Save, a.steps.Drop)
 	return nil
@@ -399,10 +418,8 @@ func (a *Agent) reportUnseen() {
 
 func (a *Agent) node() report.Node {
 	n := report.Node{Runtime: a.info, BootID: a.options.BootID, AgentVersion: a.options.Version, Key: a.key()}
-	if a.options.Disk != nil && a.info.Root != "" {
-		if disk, err := a.options.Disk(a.info.Root); err == nil {
-			n.Disk = disk
-		}
+	if disk, err := a.diskOf(a.info.Root); err == nil {
+		n.Disk = disk
 	}
 	return n
 }

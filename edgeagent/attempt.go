@@ -32,6 +32,18 @@ type attempt struct {
 	since    time.Time // of the present phase
 	brought  bool      // the last run ended well
 
+	// The room that it takes (room.go):
+	priority   int32
+	need       runtime.Need // as was said last; zero while not known
+	weighed    time.Time    // when it was said
+	granted    bool         // it may take what it needs
+	base       int64        // done when it was granted
+	kept       int64        // bytes kept for it while it is not granted
+	evicted    bool         // others had to go for it
+	evictAfter time.Time    // not before
+	swollen    int64        // how often its unpacked size was more than thought
+	hopeless   bool         // what is there of it is to go
+
 	// While running:
 	cancel context.CancelFunc // nil when not running
 	err    error              // written by the attempt before it reports back
@@ -74,10 +86,12 @@ func (a *Agent) bring(ctx context.Context) time.Time {
 	for i := range a.steps.Missing {
 		img := &a.steps.Missing[i]
 		t := a.attempt(img)
+		t.priority = img.Priority
 		switch {
 		case t.cancel != nil:
 		case time.Now().Before(t.next):
 			due = earlier(due, t.next)
+		case !a.fits(ctx, img, t):
 		default:
 			ready = append(ready, turn{t.next, func() { a.start(ctx, img, t) }})
 		}
@@ -134,14 +148,18 @@ func (a *Agent) attempt(img *plan.Image) *attempt {
 }
 
 func (a *Agent) start(ctx context.Context, img *plan.Image, t *attempt) {
-	ctx, t.cancel = context.WithCancel(ctx)
-	t.since, t.err = time.Now(), nil
+	ctx, stop := context.WithCancelCause(ctx)
+	t.cancel = func() { stop(nil) }
+	t.since, t.err, t.granted = time.Now(), nil, false
 	t.start.Store(-1)
 	name := img.Ref.String()
-	request := runtime.Request{Name: img.Ref, Digest: img.Digest, Pin: img.Pin}
+	request := runtime.Request{Name: img.Ref, Digest: img.Digest, Pin: img.Pin, Size: img.Size, Admit: a.admit(img, t, stop)}
 	a.wg.Go(func() {
 		klog.FromContext(ctx).V(1).Info("Bringing image", "image", name, "digest", img.Digest)
 		t.err = a.driver.Ensure(ctx, request, t.progress)
+		if short, ok := errors.AsType[*shortError](context.Cause(ctx)); ok && t.err != nil {
+			t.err = short.reasoned()
+		}
 		a.tell(func(in *inbox) { in.ended = append(in.ended, name) })
 	})
 }
@@ -184,6 +202,7 @@ func (a *Agent) settle(ctx context.Context, name string) {
 // was removed meanwhile or the runtime does not keep what it is given: the work begins
 // again, slower each time.
 func (a *Agent) succeeded(t *attempt) {
+	t.granted, t.kept, t.evicted = false, 0, false
 	if t.brought {
 		t.failures++
 		t.next = time.Now().Add(backoff(t.failures, transientFirst, transientLast))
@@ -192,6 +211,16 @@ func (a *Agent) succeeded(t *attempt) {
 }
 
 func (a *Agent) failed(ctx context.Context, name string, t *attempt, err error) {
+	short, ok := errors.AsType[*shortError](err)
+	if ok && !short.stopped {
+		t.letGo(false)
+		a.noteShort(ctx, name, t, short)
+		return
+	}
+	if ok {
+		t.swell()
+	}
+	t.letGo(runtime.Transient(err))
 	t.failures++
 	reason, wait := verdict(err, t.failures)
 	t.next = time.Now().Add(wait)

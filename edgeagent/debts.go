@@ -39,6 +39,7 @@ func (a *Agent) settleDebts(ctx context.Context) {
 }
 
 func (a *Agent) write() error {
+	a.oweUses()
 	if a.owes.desired {
 		if err := a.memory.PutDesired(a.desired); err != nil {
 			return err

@@ -21,11 +21,15 @@ const (
 	withTidying                   // images are not removed or let go
 	withStore                     // it cannot be written
 	withCredentials               // some cannot be opened
+	withDisk                      // free space is not known
+	withRoom                      // images are not weighed or given up for others
+
+	matters // how many there are
 )
 
 // trouble is what keeps the agent from doing all it should. The zero value is none.
 type trouble struct {
-	now [withCredentials + 1]problem
+	now [matters]problem
 }
 
 type problem struct {

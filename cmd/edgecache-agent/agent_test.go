@@ -30,6 +30,7 @@ func TestValidate(t *testing.T) {
 		"too low a limit":       {func(c *config) { c.BandwidthLimit = "15Ki" }, `bandwidthLimit: Invalid value: "15Ki": is 15360 bytes per second, must be at least 16Ki`},
 		"a range with bits":     {func(c *config) { c.GuardedRanges = []string{"10.0.0.0/8", "10.96.0.1/12"} }, `guardedRanges[1]: Invalid value: "10.96.0.1/12": has bits set beyond its length: write 10.96.0.0/12`},
 		"a host with a scheme":  {func(c *config) { c.AllowedHosts = []string{"https://auth.example"} }, `allowedHosts[0]: Invalid value: "https://auth.example": must be a host without a scheme`},
+		"a reserve of nothing":  {func(c *config) { c.DiskReserve = "much" }, `diskReserve: Invalid value: "much": "much" is no number of bytes`},
 		"a negative poll":       {func(c *config) { c.Poll = -1 }, "poll: Invalid value"},
 	}
 	for name, tc := range tests {

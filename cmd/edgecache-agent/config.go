@@ -7,6 +7,8 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"edgecache.dev/edgeagent/reserve"
 )
 
 // Runtimes that the agent can work with.
@@ -57,6 +59,13 @@ type config struct {
 	// AllowedHosts may be at guarded addresses; default none. Registries that images name,
 	// their mirrors and HTTP proxies need not be listed.
 	AllowedHosts []string `mapstructure:"allowedHosts"`
+	// DiskReserve of the image file system stays free when images come in: a share such as
+	// "10%" or bytes such as "2Gi"; "" keeps clear of the kubelet's image garbage collection
+	// and evictions, as KubeletConfig says.
+	DiskReserve string `mapstructure:"diskReserve"`
+	// KubeletConfig is the kubelet's configuration file; default
+	// /var/lib/kubelet/config.yaml. One that is not there has the kubelet's defaults.
+	KubeletConfig string `mapstructure:"kubeletConfig"`
 }
 
 func defaults() *config {
@@ -70,6 +79,7 @@ func defaults() *config {
 		HostsDirs:    []string{"/etc/containerd/certs.d", "/etc/docker/certs.d"},
 		DockerConfig: "/var/lib/kubelet/config.json",
 		Workers:      2, BlobsAtOnce: 3,
+		KubeletConfig: "/var/lib/kubelet/config.yaml",
 	}
 }
 
@@ -86,6 +96,8 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.DockerConfig, "docker-config", c.DockerConfig, "docker config file with pull credentials; need not exist")
 	fs.IntVar(&c.Workers, "workers", c.Workers, "images brought in at a time, 1 to 16")
 	fs.IntVar(&c.BlobsAtOnce, "blobs-at-once", c.BlobsAtOnce, "blobs of an image fetched at a time, 1 to 16")
+	fs.StringVar(&c.DiskReserve, "disk-reserve", c.DiskReserve, "what stays free of the image file system, such as 10% or 2Gi; empty keeps clear of the kubelet's image garbage collection and evictions")
+	fs.StringVar(&c.KubeletConfig, "kubelet-config", c.KubeletConfig, "the kubelet's configuration file, for its thresholds; need not exist")
 	fs.DurationVar(&c.Poll, "poll", c.Poll, "time between looks at the runtime without a hint that something changed; 0 picks one")
 	c.addLinkFlags(fs)
 }
@@ -108,6 +120,11 @@ func (c *config) Validate() field.ErrorList {
 	for name, n := range map[string]int{"workers": c.Workers, "blobsAtOnce": c.BlobsAtOnce} {
 		if n < 1 || n > 16 {
 			errs = append(errs, field.Invalid(at(name), n, "must be from 1 to 16"))
+		}
+	}
+	if c.DiskReserve != "" {
+		if _, err := reserve.Parse(c.DiskReserve); err != nil {
+			errs = append(errs, field.Invalid(at("diskReserve"), c.DiskReserve, err.Error()))
 		}
 	}
 	if c.Poll < 0 {

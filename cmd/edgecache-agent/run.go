@@ -65,6 +65,7 @@ func run(ctx context.Context, c *config) error {
 	reporter := report.NewReporter(client)
 	agent := edgeagent.New(memory, driver, reporter, edgeagent.Options{
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
+		Prober: source, Reserve: keepFree(ctx, c),
 	})
 	err = together(ctx, agent.Run,
 		func(ctx context.Context) { intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter}) },

@@ -3,6 +3,7 @@ package fetch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -70,6 +71,9 @@ type Puller struct {
 	// takes the old file for a blob that is written anew before that. Default nil: such is
 	// not this store.
 	Collect func(context.Context) error
+	// Admit is asked before config and layers are fetched, with how many bytes of them are
+	// still to come and which layers are needed. Its error ends the call. Default nil: all.
+	Admit func(ctx context.Context, toCome int64, layers []ocispec.Descriptor) error
 }
 
 // Want is one image to fetch.
@@ -117,6 +121,7 @@ func (p *Puller) Image(ctx context.Context, want Want, report func(Progress)) (I
 	}
 	j := &job{
 		store: p.Store, repo: repo, options: p.Options.withDefaults(), progress: newTracker(report), layers: p.Layers, collect: p.Collect,
+		admit: p.Admit,
 	}
 	defer j.progress.end()
 	img, err := j.image(ctx, want)
@@ -134,6 +139,7 @@ type job struct {
 	progress *tracker
 	layers   func(context.Context, Image) ([]ocispec.Descriptor, error)
 	collect  func(context.Context) error
+	admit    func(context.Context, int64, []ocispec.Descriptor) error
 }
 
 func (j *job) image(ctx context.Context, want Want) (Image, error) {
@@ -152,14 +158,31 @@ func (j *job) image(ctx context.Context, want Want) (Image, error) {
 		}
 	}
 	img := describe(target, manifest)
-	parts, err := j.needed(ctx, img)
+	parts, err := j.admitted(ctx, img)
 	if err != nil {
 		return Image{}, err
 	}
-	if err := j.survey(ctx, img, parts); err != nil {
-		return Image{}, err
-	}
 	return img, j.all(ctx, parts)
+}
+
+// admitted gives the blobs to bring in, once that is allowed. What was there may have gone
+// to make room for the rest: then more is to come, and is asked for.
+func (j *job) admitted(ctx context.Context, img Image) ([]ocispec.Descriptor, error) {
+	for allowed := int64(-1); ; {
+		parts, err := j.needed(ctx, img)
+		if err != nil {
+			return nil, err
+		}
+		toCome, err := j.survey(ctx, img, parts)
+		if err != nil || j.admit == nil || toCome <= allowed {
+			return parts, err
+		}
+		layers := slices.DeleteFunc(slices.Clone(parts), func(d ocispec.Descriptor) bool { return d.Digest == img.Config.Digest })
+		if err := j.admit(ctx, toCome, layers); err != nil {
+			return nil, err
+		}
+		allowed = toCome
+	}
 }
 
 // needed gives the blobs to bring in.
@@ -178,21 +201,22 @@ func (j *job) needed(ctx context.Context, img Image) ([]ocispec.Descriptor, erro
 	return Image{Config: img.Config, Layers: layers}.Blobs(), nil
 }
 
-// survey looks at what the store holds of an image and makes the first report. What is not
-// needed counts as done.
-func (j *job) survey(ctx context.Context, img Image, parts []ocispec.Descriptor) error {
+// survey looks at what the store holds of an image, makes the first report, and gives the
+// bytes that are still to come. What is not needed counts as done.
+func (j *job) survey(ctx context.Context, img Image, parts []ocispec.Descriptor) (toCome int64, err error) {
 	for _, d := range append(img.Blobs(), img.Manifest) {
 		j.progress.at(d.Digest, d.Size)
 	}
 	for _, d := range parts {
 		n, err := j.stored(ctx, d)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		j.progress.at(d.Digest, n)
+		toCome += d.Size - n
 	}
 	j.progress.begin(img.Size)
-	return nil
+	return toCome, nil
 }
 
 // all brings in blobs, some at a time.

@@ -93,10 +93,7 @@ func (s *Steps) Lacking() int { return len(s.Missing) + len(s.Unresolved) }
 
 // Next works out the next steps.
 func Next(in Input) Steps {
-	p := planner{
-		Input: in, wished: wishedImages(in.Desired),
-		wanted: map[imageref.Reference]bool{}, waiting: map[imageref.Reference]bool{}, seen: map[string]bool{},
-	}
+	p := newPlanner(in)
 	p.want()
 	for i := range p.wished {
 		p.image(&p.wished[i])
@@ -108,6 +105,13 @@ func Next(in Input) Steps {
 	p.leftovers()
 	p.sort()
 	return p.steps
+}
+
+func newPlanner(in Input) planner {
+	return planner{
+		Input: in, wished: wishedImages(in.Desired),
+		wanted: map[imageref.Reference]bool{}, waiting: map[imageref.Reference]bool{}, seen: map[string]bool{},
+	}
 }
 
 type planner struct {

@@ -238,7 +238,7 @@ func (s *State) summary(images []v1alpha1.NodeImageStatus) v1alpha1.NodeImageCac
 		Failed: int32(count(images, v1alpha1.PhaseFailed)),
 	}
 	if s.Node.Disk != nil {
-		sum.Available = humanBytes(s.Node.Disk.Available)
+		sum.Available = HumanBytes(s.Node.Disk.Available)
 	}
 	return sum
 }
@@ -282,9 +282,9 @@ func runtimeInfo(i runtime.Info) v1alpha1.RuntimeInfo {
 	return out
 }
 
-// humanBytes gives a size with a binary unit and two or three digits: coarse, so that the
+// HumanBytes gives a size with a binary unit and two or three digits: coarse, so that the
 // status does not change with every block written.
-func humanBytes(n int64) string {
+func HumanBytes(n int64) string {
 	const unit = 1024
 	if n < unit {
 		return fmt.Sprintf("%d B", n)

@@ -44,6 +44,31 @@ type Observer interface {
 	Changes(ctx context.Context) <-chan struct{}
 }
 
+// Weigher is an Observer that also says what images take on disk. Where a driver is none no
+// image is given up for another one.
+type Weigher interface {
+	// Weigh gives the parts of every image that the runtime has, by all its names. The work
+	// grows with the number of layers: it is for when room is short.
+	Weigh(ctx context.Context) (map[imageref.Reference][]Part, error)
+}
+
+// Part is something on disk that images consist of, and may share: a blob, an unpacked layer.
+type Part struct {
+	ID   string
+	Size int64 // bytes
+}
+
+// Need is what an image will still take on disk, in bytes.
+type Need struct {
+	// Fetch is what is still to be fetched.
+	Fetch int64
+	// Unpack is an estimate of what will be unpacked.
+	Unpack int64
+}
+
+// Total is both.
+func (n Need) Total() int64 { return n.Fetch + n.Unpack }
+
 // Keeper changes what the runtime holds.
 type Keeper interface {
 	// Ensure makes a name point at a digest, bringing in what is missing of it for the
@@ -78,6 +103,12 @@ type Request struct {
 	Digest digest.Digest
 	// Pin shields the image from the garbage collection of the kubelet.
 	Pin bool
+	// Size is the expected download in bytes, 0 when unknown: for drivers that learn nothing
+	// of an image before it is there.
+	Size int64
+	// Admit is asked before anything but documents is fetched, with what the image will
+	// take. It may last: room may have to be made. Its error ends the call. Nil admits all.
+	Admit func(ctx context.Context, need Need) error
 }
 
 // Check says whether a request makes sense.

@@ -55,6 +55,9 @@ type Entry struct {
 	RemovedSince *time.Time `json:"removedSince,omitempty"`
 	// Resolved is what the registry gave for the tag, nil where that was never asked for.
 	Resolved *Resolved `json:"resolved,omitempty"`
+	// Used is when a container was last seen to use the image, zero for never. It is written
+	// with other changes only and may be old.
+	Used time.Time `json:"used,omitzero"`
 }
 
 // Resolved is a registry's last answer to what a tag stands for.

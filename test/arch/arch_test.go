@@ -69,9 +69,10 @@ var (
 
 // pure packages decide and do nothing else.
 var pure = map[string]*regexp.Regexp{
-	"api/imageref":   regexp.MustCompile(`^(os|net|io|time|k8s\.io)\b`),
-	"api/wish":       regexp.MustCompile(`^(os|net|io|time|k8s\.io/client-go|k8s\.io/klog)\b`),
-	"edgeagent/plan": regexp.MustCompile(`^(os|net|io|k8s\.io/client-go|k8s\.io/klog)\b`),
+	"api/imageref":    regexp.MustCompile(`^(os|net|io|time|k8s\.io)\b`),
+	"api/wish":        regexp.MustCompile(`^(os|net|io|time|k8s\.io/client-go|k8s\.io/klog)\b`),
+	"edgeagent/evict": regexp.MustCompile(`^(os|net|io|k8s\.io)\b`),
+	"edgeagent/plan":  regexp.MustCompile(`^(os|net|io|k8s\.io/client-go|k8s\.io/klog)\b`),
 }
 
 func TestImports(t *testing.T) {

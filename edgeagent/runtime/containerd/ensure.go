@@ -89,7 +89,7 @@ func (d *Driver) bring(ctx context.Context, r runtime.Request, progress func(run
 	}
 	p := fetch.Puller{
 		Source: d.options.Source, Store: lease.Store{Store: d.client.ContentStore(), Lease: l},
-		Options: d.options.Fetch, Layers: d.missingLayers, Collect: d.collectGarbage,
+		Options: d.options.Fetch, Layers: d.missingLayers, Collect: d.collectGarbage, Admit: admit(r),
 	}
 	img, err := p.Image(ctx, fetch.Want{Name: r.Name, Digest: r.Digest, Platform: d.options.Platform}, progress)
 	if err != nil {

@@ -76,7 +76,10 @@ type Driver struct {
 	hasLeases *bool      // nil until the runtime has answered
 }
 
-var _ runtime.Driver = (*Driver)(nil)
+var (
+	_ runtime.Driver  = (*Driver)(nil)
+	_ runtime.Weigher = (*Driver)(nil)
+)
 
 // New makes a driver. It connects to nothing yet: the runtime may be away.
 func New(o Options) (*Driver, error) {

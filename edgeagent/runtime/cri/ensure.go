@@ -49,6 +49,9 @@ func (d *Driver) ensure(ctx context.Context, r runtime.Request) error {
 		return err
 	}
 	leased, err := d.canLease(ctx)
+	if err == nil {
+		err = admit(ctx, r)
+	}
 	if err != nil {
 		return err
 	}
@@ -61,6 +64,19 @@ func (d *Driver) ensure(ctx context.Context, r runtime.Request) error {
 		return err
 	}
 	return d.compare(ctx, r)
+}
+
+// unpackedOfFetched is how much layers grow when they are unpacked, at a guess.
+const unpackedOfFetched = 2.5
+
+// admit asks whether an image may come in, by the size that the wish gives: before the
+// runtime has pulled it CRI tells nothing of an image. One of unknown size is let in, and
+// watched like others.
+func admit(ctx context.Context, r runtime.Request) error {
+	if r.Admit == nil {
+		return nil
+	}
+	return r.Admit(ctx, runtime.Need{Fetch: max(r.Size, 1), Unpack: int64(unpackedOfFetched * float64(r.Size))})
 }
 
 // compare says whether what was pulled is what was asked for.

@@ -29,7 +29,7 @@ func (d *Driver) Ensure(ctx context.Context, r runtime.Request, progress func(ru
 	}
 	defer leave()
 	defer d.begin(r.Digest)()
-	p := &fetch.Puller{Source: d.options.Source, Store: d.store, Options: d.options.Fetch}
+	p := &fetch.Puller{Source: d.options.Source, Store: d.store, Options: d.options.Fetch, Admit: admit(r)}
 	want := fetch.Want{Name: r.Name, Digest: r.Digest, Platform: d.options.Platform}
 	for range maxTurns {
 		img, err := p.Image(ctx, want, progress)
