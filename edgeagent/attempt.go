@@ -217,10 +217,7 @@ func (a *Agent) failed(ctx context.Context, name string, t *attempt, err error) 
 		a.noteShort(ctx, name, t, short)
 		return
 	}
-	if ok {
-		t.swell()
-	}
-	t.letGo(runtime.Transient(err))
+	t.letGo(runtime.Transient(err) && (!ok || !t.swell()))
 	t.failures++
 	reason, wait := verdict(err, t.failures)
 	t.next = time.Now().Add(wait)

@@ -27,6 +27,8 @@ const (
 	// noEvictFor is how long nothing is given up for an image for which something was, and
 	// which then could not come for a reason that waiting does not mend.
 	noEvictFor = time.Hour
+	// noEvictForSwollen is the same for one that was unpacked to more than was thought.
+	noEvictForSwollen = 24 * time.Hour
 	// maxEvictions bounds how often more is given up for one attempt, where the first did not
 	// free what it should.
 	maxEvictions = 3
@@ -327,10 +329,9 @@ func (a *Agent) noteGivenUp(ctx context.Context, img evict.Image, heir string) {
 func (a *Agent) noteShort(ctx context.Context, name string, t *attempt, short *shortError) {
 	t.next = time.Time{}
 	before := a.ledger[name].Failure
-	if before != nil && before.Digest == t.digest && before.Reason == v1alpha1.ReasonInsufficientDisk {
-		return
+	if before == nil || before.Digest != t.digest || before.Reason != v1alpha1.ReasonInsufficientDisk {
+		klog.FromContext(ctx).Info("Image does not fit", "image", name, "why", short.Error())
 	}
-	klog.FromContext(ctx).Info("Image does not fit", "image", name, "why", short.Error())
 	a.rememberFailure(ctx, name, store.Failure{
 		Digest: t.digest, Reason: v1alpha1.ReasonInsufficientDisk, Message: report.Cut(short.Error()), Attempts: max(1, t.failures),
 	})
@@ -352,14 +353,17 @@ func (t *attempt) letGo(transient bool) {
 	}
 }
 
-// swell takes note that an image which was fetched as a whole was too large to be unpacked:
-// its estimate was too low.
-func (t *attempt) swell() {
-	if size := t.size.Load(); t.granted && size > 0 && t.done.Load() >= size {
-		t.swollen = min(t.swollen+1, maxSwollen)
-		t.need.Unpack += t.need.Unpack / 2
-		t.hopeless = true
+// swell says whether an image that was fetched as a whole was too large to be unpacked: its
+// estimate was too low. Until that is known better nothing is given up for it.
+func (t *attempt) swell() bool {
+	size := t.size.Load()
+	if !t.granted || size == 0 || t.done.Load() < size {
+		return false
 	}
+	t.swollen = min(t.swollen+1, maxSwollen)
+	t.need.Unpack += t.need.Unpack / 2
+	t.hopeless, t.evicted, t.evictAfter = true, false, time.Now().Add(noEvictForSwollen)
+	return true
 }
 
 // oweUses adds times of use to what is written to the store next: they are worth no write of

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -124,7 +125,7 @@ func randomImages(rng *rand.Rand) (Weights, []Image) {
 			if part := rng.IntN(12); !seen[part] {
 				seen[part] = true
 				for _, name := range img.Names {
-					weights[name] = append(weights[name], runtime.Part{ID: fmt.Sprint(part), Size: int64(part+1) * 50})
+					weights[name] = append(weights[name], runtime.Part{ID: strconv.Itoa(part), Size: int64(part+1) * 50})
 				}
 			}
 		}
