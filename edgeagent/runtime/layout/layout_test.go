@@ -69,7 +69,12 @@ func (d dir) change(t *testing.T, f func(*ocispec.Index)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(string(d), "index.json"), b, 0o600); err != nil {
+	// As a whole: the driver may be reading.
+	file := filepath.Join(string(d), "index.json")
+	if err := os.WriteFile(file+".by-hand", b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".by-hand", file); err != nil {
 		t.Fatal(err)
 	}
 }
