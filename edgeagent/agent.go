@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -16,6 +17,7 @@ import (
 
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/plan"
 	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/reserve"
@@ -106,6 +108,10 @@ type Agent struct {
 	inboxMu sync.Mutex
 	inbox   inbox // guarded by inboxMu
 
+	view  atomic.Pointer[view] // how things stand, for Status
+	pulse pulse
+	began time.Time
+
 	// The rest is owned by the goroutine in Run.
 	info      runtime.Info
 	object    *v1alpha1.NodeImageCache // as heard last, nil when there is none
@@ -119,6 +125,7 @@ type Agent struct {
 	hinted    bool // the runtime tells of changes
 	trouble   trouble
 	owes      debts
+	counters  counters
 	last      []metav1.Condition
 	input     plan.Input // of steps
 	space     space
@@ -150,6 +157,7 @@ func New(memory Memory, driver runtime.Driver, reporter Reporter, options Option
 	}
 	return &Agent{
 		memory: memory, driver: driver, reporter: reporter, options: options,
+		began: time.Now(), counters: counters{attempts: map[string]int64{}},
 		mail: make(chan struct{}, 1), attempts: map[string]*attempt{}, inquiries: map[string]*inquiry{}, owes: debts{names: map[string]bool{}},
 	}
 }
@@ -234,6 +242,7 @@ func (a *Agent) recall() error {
 			a.attempts[name] = &attempt{failures: e.Failure.Attempts, digest: e.Failure.Digest}
 		}
 	}
+	a.publishRemembered()
 	return nil
 }
 
@@ -247,6 +256,7 @@ func (a *Agent) progressTimer() <-chan time.Time {
 // take acts on what other goroutines told. It says whether the runtime is to be looked at:
 // not for a question that told nothing new, of which there may be hundreds an hour.
 func (a *Agent) take(ctx context.Context, in inbox) (look bool) {
+	defer a.pulse.turn()()
 	for _, name := range in.ended {
 		a.settle(ctx, name)
 	}
@@ -270,6 +280,7 @@ func (a *Agent) take(ctx context.Context, in inbox) (look bool) {
 
 // ask asks registries only, as of the last look, and says when there is more to ask.
 func (a *Agent) ask(ctx context.Context) time.Time {
+	defer a.pulse.turn()()
 	a.noteCredentials(ctx)
 	more := a.inquire(ctx)
 	a.report()
@@ -278,6 +289,8 @@ func (a *Agent) ask(ctx context.Context) time.Time {
 
 // pass brings runtime and wish together once and says when there is more to do.
 func (a *Agent) pass(ctx context.Context) due {
+	defer a.pulse.turn()()
+	a.counters.passes++
 	a.settleDebts(ctx)
 	a.noteCredentials(ctx)
 	for range 5 { // removals change what there is to plan for; more often is a runtime that does not obey
@@ -302,6 +315,8 @@ func (a *Agent) look(ctx context.Context) error {
 	running := a.runningNames()
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	back := sync.OnceFunc(a.pulse.away())
+	defer back()
 	info, err := a.driver.Info(call)
 	if err != nil {
 		return fmt.Errorf("asking the container runtime who it is: %w", err)
@@ -311,6 +326,7 @@ func (a *Agent) look(ctx context.Context) error {
 		return fmt.Errorf("listing images: %w", err)
 	}
 	inUse, err := a.driver.InUse(call)
+	back()
 	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")
 	info.SandboxImage = a.sandboxImage(info)
 	a.rememberSandbox(info)
@@ -365,6 +381,7 @@ func (a *Agent) tidy(ctx context.Context) bool {
 	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	defer a.pulse.away()()
 	var err error
 	if len(a.steps.Release) > 0 {
 		err = a.driver.Release(call, a.steps.Release...)
@@ -383,10 +400,8 @@ func (a *Agent) tidy(ctx context.Context) bool {
 
 // report offers the status as it is now.
 func (a *Agent) report() {
-	if a.desired.UID == "" {
-		return // nobody to report to yet
-	}
-	if a.seen.uid != a.desired.UID {
+	defer a.pulse.turn()()
+	if a.desired.UID == "" && a.info.Name == "" || a.seen.uid != a.desired.UID {
 		a.reportUnseen()
 		return
 	}
@@ -401,13 +416,17 @@ func (a *Agent) report() {
 		Trouble:    a.trouble.String(),
 	}, a.last)
 	a.last = status.Conditions
-	a.reporter.Offer(types.UID(a.desired.UID), &status)
+	if a.desired.UID != "" { // else there is nobody to report to yet
+		a.reporter.Offer(types.UID(a.desired.UID), &status)
+	}
+	a.publish(local.FromRuntime, &status)
 }
 
 // reportUnseen tells what keeps the agent from looking at the runtime at all. What the
 // object said of the images before, by an earlier process, stands until then: a node that
 // comes up before its runtime has not lost anything.
 func (a *Agent) reportUnseen() {
+	a.publishRemembered()
 	if a.object == nil || string(a.object.UID) != a.desired.UID {
 		return
 	}

@@ -50,6 +50,7 @@ type attempt struct {
 	size   atomic.Int64
 	done   atomic.Int64
 	start  atomic.Int64 // done at the first report; -1 before
+	meter  *meter       // of the present run
 }
 
 func (a *Agent) running() int {
@@ -152,6 +153,7 @@ func (a *Agent) start(ctx context.Context, img *plan.Image, t *attempt) {
 	t.cancel = func() { stop(nil) }
 	t.since, t.err, t.granted = time.Now(), nil, false
 	t.start.Store(-1)
+	t.meter = new(meter)
 	name := img.Ref.String()
 	request := runtime.Request{Name: img.Ref, Digest: img.Digest, Pin: img.Pin, Size: img.Size, Admit: a.admit(img, t, stop)}
 	a.wg.Go(func() {
@@ -168,6 +170,7 @@ func (t *attempt) progress(p runtime.Progress) {
 	t.size.Store(p.Size)
 	t.done.Store(p.Done)
 	t.start.CompareAndSwap(-1, p.Done)
+	t.meter.note(time.Now(), p.Done)
 }
 
 // moved says whether the running attempt brought bytes in.
@@ -185,6 +188,7 @@ func (a *Agent) settle(ctx context.Context, name string) {
 	cancelled := errors.Is(t.err, context.Canceled)
 	t.cancel()
 	t.cancel = nil
+	a.counters.ended(t)
 	log := klog.FromContext(ctx)
 	switch {
 	case t.err == nil:

@@ -27,12 +27,19 @@ import (
 type disk struct {
 	Memory
 	full atomic.Bool
+	held atomic.Pointer[chan struct{}] // writes wait until it is closed
 }
+
+// hold has writes hang.
+func (d *disk) hold(until chan struct{}) { d.held.Store(&until) }
 
 var errNoSpace = errors.New("no space left on device")
 
 // PutDesired fails while the disk is full.
 func (d *disk) PutDesired(desired store.Desired) error {
+	if held := d.held.Load(); held != nil {
+		<-*held
+	}
 	if d.full.Load() {
 		return errNoSpace
 	}
@@ -99,6 +106,7 @@ type driver struct {
 	times     []time.Time
 	failures  []error
 	takes     time.Duration
+	comes     int64 // bytes a second of what Ensure brings, for takes; 0 tells of none
 	forgets   bool
 	away      bool
 	hangs     bool // Info lasts until its context ends
@@ -193,17 +201,18 @@ func (d *driver) hint() {
 }
 
 func (d *driver) Info(ctx context.Context) (runtime.Info, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.hangs {
+	var hangs, away bool
+	var sandbox imageref.Reference
+	d.with(func() { hangs, away, sandbox = d.hangs, d.away, d.sandbox })
+	if hangs {
 		<-ctx.Done()
 		return runtime.Info{}, context.Cause(ctx)
 	}
-	if d.away {
+	if away {
 		return runtime.Info{}, errors.New("the runtime is away")
 	}
 	can := []runtime.Capability{runtime.CanNameByDigest, runtime.CanPin, runtime.CanUntag}
-	return runtime.Info{Name: "memory", Capabilities: can, SandboxImage: d.sandbox}, nil
+	return runtime.Info{Name: "memory", Capabilities: can, SandboxImage: sandbox}, nil
 }
 
 func (d *driver) Inventory(context.Context) (runtime.Inventory, error) { return d.holds(), nil }
@@ -221,18 +230,25 @@ func (d *driver) Changes(context.Context) <-chan struct{} { return d.hints }
 
 func (d *driver) Ensure(ctx context.Context, r runtime.Request, progress func(runtime.Progress)) error {
 	var takes time.Duration
+	var comes int64
 	var failure error
 	d.with(func() {
 		d.started, d.times = append(d.started, r.Name.String()), append(d.times, time.Now())
 		d.busy++
 		d.most = max(d.most, d.busy)
-		takes = d.takes
+		takes, comes = d.takes, d.comes
 		if len(d.failures) > 0 {
 			failure, d.failures = d.failures[0], d.failures[1:]
 		}
 	})
 	defer d.with(func() { d.busy-- })
 	progress(runtime.Progress{Size: 100})
+	for came := time.Duration(0); comes > 0 && came < takes && ctx.Err() == nil; {
+		progress(runtime.Progress{Size: comes * int64(takes/time.Second), Done: comes * int64(came/time.Second)})
+		time.Sleep(time.Second)
+		came += time.Second
+		progress(runtime.Progress{Size: comes * int64(takes/time.Second), Done: comes * int64(came/time.Second)})
+	}
 	select {
 	case <-ctx.Done():
 		stubborn := false
@@ -241,7 +257,7 @@ func (d *driver) Ensure(ctx context.Context, r runtime.Request, progress func(ru
 			return context.Cause(ctx)
 		}
 		time.Sleep(20 * time.Second)
-	case <-time.After(takes):
+	case <-time.After(max(0, takes*time.Duration(1-min(comes, 1)))):
 	}
 	if failure != nil {
 		return failure

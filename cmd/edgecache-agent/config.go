@@ -66,6 +66,11 @@ type config struct {
 	// KubeletConfig is the kubelet's configuration file; default
 	// /var/lib/kubelet/config.yaml. One that is not there has the kubelet's defaults.
 	KubeletConfig string `mapstructure:"kubeletConfig"`
+	// ServeAddress is where /healthz, /readyz and /metrics are served by plain HTTP;
+	// default 127.0.0.1:10459, "" serves nothing.
+	ServeAddress string `mapstructure:"serveAddress"`
+	// Profiling adds /debug/pprof there and on the agent's socket; default false.
+	Profiling bool `mapstructure:"profiling"`
 }
 
 func defaults() *config {
@@ -80,6 +85,7 @@ func defaults() *config {
 		DockerConfig: "/var/lib/kubelet/config.json",
 		Workers:      2, BlobsAtOnce: 3,
 		KubeletConfig: "/var/lib/kubelet/config.yaml",
+		ServeAddress:  "127.0.0.1:10459",
 	}
 }
 
@@ -100,6 +106,8 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.KubeletConfig, "kubelet-config", c.KubeletConfig, "the kubelet's configuration file, for its thresholds; need not exist")
 	fs.DurationVar(&c.Poll, "poll", c.Poll, "time between looks at the runtime without a hint that something changed; 0 picks one")
 	c.addLinkFlags(fs)
+	fs.StringVar(&c.ServeAddress, "serve-address", c.ServeAddress, `where /healthz, /readyz and /metrics are served by plain HTTP; "" serves nothing`)
+	fs.BoolVar(&c.Profiling, "profiling", c.Profiling, "serve /debug/pprof, too")
 }
 
 // Validate names what is wrong with the settings.

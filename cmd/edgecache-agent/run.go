@@ -23,6 +23,7 @@ import (
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/intake"
 	"edgecache.dev/edgeagent/keyring"
+	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/containerd"
@@ -58,7 +59,8 @@ func run(ctx context.Context, c *config) error {
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
-	client, err := newClient(c)
+	contact := &local.Contact{}
+	client, err := newClient(c, contact)
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
@@ -67,6 +69,7 @@ func run(ctx context.Context, c *config) error {
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
 		Prober: source, Reserve: keepFree(ctx, c),
 	})
+	defer serve(ctx, c, agent, contact)()
 	err = together(ctx, agent.Run,
 		func(ctx context.Context) { intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter}) },
 		reporter.Run,
@@ -134,7 +137,7 @@ func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver,
 	return nil, fmt.Errorf("runtime %q is not known", c.Runtime)
 }
 
-func newClient(c *config) (*report.Client, error) {
+func newClient(c *config, contact *local.Contact) (*report.Client, error) {
 	rc, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("finding the API server (outside a pod, give --kubeconfig): %w", err)
@@ -143,6 +146,7 @@ func newClient(c *config) (*report.Client, error) {
 	rc.QPS, rc.Burst = 5, 10
 	rc.UserAgent = "edgecache-agent/" + version.Get().GitVersion
 	rc.ContentType = "application/json"
+	rc.Wrap(contact.Wrap)
 	return report.NewClient(rest.CopyConfig(rc), c.NodeName)
 }
 

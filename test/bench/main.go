@@ -4,6 +4,7 @@
 //	go run ./test/bench                               all but fleets: minutes
 //	go run ./test/bench fleet                         fleets as in docs/benchmarks.md: an hour
 //	go run ./test/bench fleet --nodes 100 --images 10 --spec-nodes 0
+//	go run ./test/bench idle --window 60s             an agent that has nothing to do
 package main
 
 import (
@@ -38,15 +39,27 @@ func start(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return run(ctx, os.Stdout)
 	}
-	if args[0] != "fleet" {
-		return fmt.Errorf("%q is unknown; known is fleet", args[0])
-	}
-	size, err := parseFleet(args[1:])
-	if err != nil {
-		return err
-	}
-	rows, err := fleet(ctx, size)
+	rows, err := one(ctx, args[0], args[1:])
 	return errors.Join(err, table(os.Stdout, rows))
+}
+
+// one runs one benchmark by its name.
+func one(ctx context.Context, name string, args []string) ([]row, error) {
+	switch name {
+	case "fleet":
+		size, err := parseFleet(args)
+		if err != nil {
+			return nil, err
+		}
+		return fleet(ctx, size)
+	case "idle":
+		window, err := parseIdle(args)
+		if err != nil {
+			return nil, err
+		}
+		return idleAgent(ctx, window)
+	}
+	return nil, fmt.Errorf("%q is unknown; known are fleet and idle", name)
 }
 
 func run(ctx context.Context, out io.Writer) error {

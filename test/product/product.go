@@ -167,7 +167,7 @@ func (p *Product) Agent(ctx context.Context, n *node.Node, args ...string) (*pro
 	}
 	argv := append([]string{p.programs.agent, "run", "--node-name", n.Name(), "--kubeconfig", kubeconfig,
 		"--state-dir", StateDir(n), "--hosts-dirs", hosts, "--runtime", string(p.lab.Runtime()), "-v=2",
-		"--disk-reserve", "64Mi"}, p.runtimeArgs(n)...)
+		"--disk-reserve", "64Mi", "--serve-address="}, p.runtimeArgs(n)...)
 	return n.Run("agent", append(argv, args...))
 }
 

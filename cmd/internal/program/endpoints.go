@@ -34,7 +34,7 @@ func (e *Endpoints) Serve(ctx context.Context) (stop func(), err error) {
 		return nil, fmt.Errorf("serving health and metrics (choose another --serve-address, or \"\" for none): %w", err)
 	}
 	klog.FromContext(ctx).Info("Serving /healthz, /readyz and /metrics", "address", listener.Addr().String())
-	server := &http.Server{Handler: e.handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	server := &http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			klog.FromContext(ctx).Error(err, "Serving health and metrics")
@@ -44,7 +44,8 @@ func (e *Endpoints) Serve(ctx context.Context) (stop func(), err error) {
 	return func() { closing(); _ = server.Close() }, nil
 }
 
-func (e *Endpoints) handler() http.Handler {
+// Handler answers what Serve serves.
+func (e *Endpoints) Handler() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", answer(e.Health))
 	mux.HandleFunc("GET /readyz", answer(e.Ready))

@@ -26,7 +26,7 @@ func TestEndpoints(t *testing.T) {
 	} {
 		e.Profiling = tc.profiling
 		got := httptest.NewRecorder()
-		e.handler().ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, tc.path, nil))
+		e.Handler().ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), http.MethodGet, tc.path, nil))
 		if got.Code != tc.code || !strings.Contains(got.Body.String(), tc.body) {
 			t.Errorf("GET %s: %d %.200s, want %d with %q", tc.path, got.Code, got.Body, tc.code, tc.body)
 		}
