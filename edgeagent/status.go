@@ -122,7 +122,7 @@ func (a *Agent) publish(source string, status *v1alpha1.NodeImageCacheStatus) {
 		}
 	}
 	v.status = local.Status{
-		Schema: local.Schema, Source: source, AgentVersion: a.options.Version, BootID: a.options.BootID,
+		Schema: local.Schema, Source: source, WishHeard: a.desired.UID != "", AgentVersion: a.options.Version, BootID: a.options.BootID,
 		ObservedGeneration: status.ObservedGeneration, Images: make([]local.Image, 0, len(status.Images)),
 		Runtime: local.Runtime{RuntimeInfo: status.Runtime}, Platform: status.Platform, Disk: status.Disk,
 		Links: status.Registries, Conditions: status.Conditions,

@@ -32,7 +32,7 @@ func sample() Status {
 	images[1].RetryIn(83 * time.Second)
 	images[2].Rate(2 << 20)
 	s := Status{
-		Schema: Schema, Time: at, Node: "node-1", AgentVersion: "v1.0.0", BootID: "b", UptimeSeconds: 7265, Source: FromRuntime, Images: images,
+		Schema: Schema, Time: at, Node: "node-1", AgentVersion: "v1.0.0", BootID: "b", UptimeSeconds: 7265, Source: FromRuntime, WishHeard: true, Images: images,
 		Runtime:   Runtime{RuntimeInfo: v1alpha1.RuntimeInfo{Name: "containerd", Version: "v2.4.2", Snapshotter: "overlayfs"}},
 		Disk:      &v1alpha1.DiskStatus{Capacity: 64 << 30, Available: 12 << 30, Reserve: 6 << 30},
 		APIServer: &APIServer{Reachable: metav1.ConditionFalse, HeardSecondsAgo: new(180000.0), Error: "connection refused"},
@@ -79,7 +79,7 @@ r.example/web:v1   Pending    -         waits for its turn
 	if err := none.Table(&out, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"as remembered", "does not answer: no such socket", "never heard", "No images are wished here."} {
+	for _, want := range []string{"as remembered", "does not answer: no such socket", "never heard", "nobody has said", "No images are wished here."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("an agent that has just started lacks %q:\n%s", want, &out)
 		}
@@ -97,7 +97,11 @@ func TestWhole(t *testing.T) {
 	if !s.Whole() {
 		t.Error("not whole with all images cached")
 	}
-	s.Source = FromMemory
+	s.WishHeard = false
+	if s.Whole() {
+		t.Error("whole although nobody has said what is wished")
+	}
+	s.WishHeard, s.Source = true, FromMemory
 	if s.Whole() {
 		t.Error("whole although it is only remembered")
 	}

@@ -35,6 +35,8 @@ type Status struct {
 	UptimeSeconds float64 `json:"uptimeSeconds"`
 	// Source is Runtime, or Memory while the runtime has not been looked at.
 	Source string `json:"source"`
+	// WishHeard is false while nobody has said what this node should hold.
+	WishHeard bool `json:"wishHeard"`
 	// ObservedGeneration is that of the NodeImageCache that the agent works on.
 	ObservedGeneration int64   `json:"observedGeneration,omitempty"`
 	Summary            Summary `json:"summary"`
@@ -128,7 +130,7 @@ func (s *Status) Count() {
 
 // Whole says whether every wished image is there, as seen and not only remembered.
 func (s *Status) Whole() bool {
-	return s.Source == FromRuntime && s.Summary.Cached == s.Summary.Wished
+	return s.Source == FromRuntime && s.WishHeard && s.Summary.Cached == s.Summary.Wished
 }
 
 // seconds gives a time to come or past as whole seconds, for a field that may be absent.

@@ -84,6 +84,9 @@ func (s *Status) images() string {
 		}
 	}
 	text := strings.Join(parts, ", ")
+	if !s.WishHeard {
+		text += " (nobody has said yet what this node should hold)"
+	}
 	if s.Source == FromMemory {
 		text += " (as remembered: the runtime has not been looked at yet)"
 	}
