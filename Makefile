@@ -56,7 +56,7 @@ lint: ## golangci-lint, built from its module
 verify: ## fail when generated code, go.mod, formatting or lint is not as committed
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted: run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go mod tidy -diff
-	cd test/lab/binaries && go mod tidy -diff
+	for m in test/lab/binaries test/lab/binaries/*/; do (cd "$$m" && go mod tidy -diff) || exit 1; done
 	@$(MAKE) --no-print-directory generate
 	@git diff --exit-code -- api charts docs/api.md || { echo "generated code differs from what is committed: commit the result of make generate"; exit 1; }
 	@test -z "$$(git status --porcelain -- api charts docs/api.md)" || { git status --short -- api charts docs/api.md; echo "generated files are not committed"; exit 1; }

@@ -134,7 +134,8 @@ type Held struct {
 	// not say.
 	Digest digest.Digest
 	// ID is the digest of the config of the node's platform, by which CRI and the kubelet
-	// know the image. "" when the image is too incomplete to tell.
+	// know the image; Docker may take that of the index. "" when the image is too incomplete
+	// to tell.
 	ID string
 	// Size is the compressed size for the node's platform in bytes, 0 when unknown.
 	Size int64

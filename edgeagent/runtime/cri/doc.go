@@ -12,8 +12,9 @@
 //     that names both digests (TagMoved). The node then holds what the registry has now.
 //  2. Nothing can be pinned, limited or watched; there is no progress. Whether an image is
 //     complete is the runtime's word: containerd goes on listing one whose content is gone.
-//  3. RemoveImage removes an image with all its names, except on CRI-O. There a removal that
-//     would take other names along is refused (NameSharedError).
+//  3. RemoveImage removes an image with all its names, except on CRI-O. A removal that
+//     would take other names along is refused (NameSharedError); on CRI-O that is the last
+//     tag where the name by digest shall stay.
 //  4. With leases (gRPC header containerd-lease) the half of a layer survives a failed pull.
 //     Without, every attempt begins anew.
 //

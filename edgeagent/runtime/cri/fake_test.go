@@ -94,7 +94,7 @@ func (s *server) ListImages(context.Context, *api.ListImagesRequest) (*api.ListI
 
 func (s *server) find(name string) *api.Image {
 	for _, i := range s.images {
-		if slices.Contains(i.RepoTags, name) || slices.Contains(i.RepoDigests, name) {
+		if i.Id == name || slices.Contains(i.RepoTags, name) || slices.Contains(i.RepoDigests, name) {
 			return i
 		}
 	}
@@ -146,7 +146,7 @@ func (s *server) RemoveImage(_ context.Context, r *api.RemoveImageRequest) (*api
 	if i == nil {
 		return &api.RemoveImageResponse{}, nil
 	}
-	gone := func(n string) bool { return s.name != "cri-o" || n == r.Image.Image }
+	gone := func(n string) bool { return s.name != "cri-o" || n == r.Image.Image || i.Id == r.Image.Image }
 	i.RepoTags, i.RepoDigests = slices.DeleteFunc(i.RepoTags, gone), slices.DeleteFunc(i.RepoDigests, gone)
 	if len(i.RepoTags)+len(i.RepoDigests) == 0 {
 		delete(s.images, i.Id)
@@ -217,7 +217,7 @@ func TestRuntimeWithoutLeases(t *testing.T) {
 	if s.pulls != 1 {
 		t.Errorf("%d pulls, want 1", s.pulls)
 	}
-	held := runtime.Held{Digest: first, ID: digest.FromString("config of " + first.String()).String(), Size: 5, Complete: true}
+	held := runtime.Held{Digest: first, ID: digest.FromString("config of " + first.String()).String(), Complete: true}
 	inv, err := d.Inventory(t.Context())
 	if diff := cmp.Diff(runtime.Inventory{name: held, name.WithDigest(first): held}, inv, cmp.AllowUnexported(imageref.Reference{})); err != nil || diff != "" {
 		t.Errorf("%v, inventory (-want +got):\n%s", err, diff)

@@ -16,6 +16,7 @@ import (
 // image is an image as CRI lists it, with names that are references.
 type image struct {
 	id     string // "sha256:…"
+	raw    string // the ID as the runtime writes it
 	names  []imageref.Reference
 	size   int64
 	pinned bool
@@ -24,10 +25,25 @@ type image struct {
 // read takes from CRI's image what is understood. Runtimes write "<none>" for what has no
 // name.
 func read(i *api.Image) image {
-	img := image{id: normaliseID(i.GetId()), size: int64(i.GetSize()), pinned: i.GetPinned()}
+	img := image{id: normaliseID(i.GetId()), raw: i.GetId(), size: int64(i.GetSize()), pinned: i.GetPinned()}
 	for _, s := range slices.Concat(i.GetRepoTags(), i.GetRepoDigests()) {
 		if ref, err := imageref.Parse(s); err == nil && !slices.Contains(img.names, ref) {
 			img.names = append(img.names, ref)
+		}
+	}
+	return img.known()
+}
+
+// known adds the names by digest that follow from an ID that is the digest itself, as with
+// Docker on containerd's image store: it lists those of one repository only.
+func (img image) known() image {
+	d := digest.Digest(img.id)
+	if !slices.ContainsFunc(img.names, func(n imageref.Reference) bool { return n.Digest() == d }) {
+		return img
+	}
+	for _, n := range slices.Clone(img.names) {
+		if by := n.WithDigest(d); n.Tag() != "" && !slices.Contains(img.names, by) {
+			img.names = append(img.names, by)
 		}
 	}
 	return img
@@ -92,8 +108,15 @@ func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	compressed, err := d.canLease(ctx)
+	if err != nil {
+		return nil, err
+	}
 	inv := runtime.Inventory{}
 	for _, img := range all {
+		if !compressed {
+			img.size = 0 // only containerd gives the compressed one
+		}
 		for _, name := range img.names {
 			inv[name] = runtime.Held{Digest: img.digestOf(name), ID: img.id, Size: img.size, Complete: true, Pinned: img.pinned}
 		}
@@ -207,19 +230,34 @@ func (d *Driver) dropLease(ctx context.Context, name imageref.Reference) error {
 	return nil
 }
 
-// remove removes one of several names that are to go.
+// remove removes one of several names that are to go. The image is looked up among all: by
+// its name CRI-O does not find one that only its digest is left of.
 func (d *Driver) remove(ctx context.Context, name imageref.Reference, names []imageref.Reference, untag bool) error {
-	img, ok, err := d.status(ctx, name)
-	if err != nil || !ok || !slices.Contains(img.names, name) {
+	all, err := d.list(ctx)
+	if err != nil {
 		return err
 	}
-	if others := img.others(names); len(others) > 0 && !untag {
+	i := slices.IndexFunc(all, func(img image) bool { return slices.Contains(img.names, name) })
+	if i < 0 {
+		return nil
+	}
+	img, others, what := all[i], all[i].others(names), name.String()
+	switch {
+	case len(others) > 0 && (!untag || img.hangsOn(name, others)):
 		return &runtime.NameSharedError{Name: name, Others: others}
+	case len(others) == 0 && untag:
+		what = img.raw // with all its names
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if _, err := d.images.RemoveImage(ctx, &api.RemoveImageRequest{Image: &api.ImageSpec{Image: name.String()}}); err != nil {
+	if _, err := d.images.RemoveImage(ctx, &api.RemoveImageRequest{Image: &api.ImageSpec{Image: what}}); err != nil {
 		return classify("removing image "+name.String(), err)
 	}
 	return nil
+}
+
+// hangsOn says whether other names go with a tag: those by digest do that no other tag of
+// the image holds.
+func (img image) hangsOn(name imageref.Reference, others []imageref.Reference) bool {
+	return name.Tag() != "" && !slices.ContainsFunc(others, func(n imageref.Reference) bool { return n.Tag() != "" })
 }

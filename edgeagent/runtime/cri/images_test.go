@@ -33,11 +33,45 @@ func TestRead(t *testing.T) {
 		RepoTags:    []string{"r.example/app:v1", "<none>:<none>", "busybox:latest"},
 		RepoDigests: []string{"r.example/app@" + two.String(), "<none>@<none>", "r.example/app:v1"},
 	})
-	want := image{id: one.String(), size: 7, pinned: true, names: []imageref.Reference{
+	want := image{id: one.String(), raw: one.Encoded(), size: 7, pinned: true, names: []imageref.Reference{
 		ref(t, "r.example/app:v1"), ref(t, "busybox"), ref(t, "r.example/app@"+two.String()),
 	}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(image{}, imageref.Reference{})); diff != "" {
 		t.Errorf("image (-want +got):\n%s", diff)
+	}
+}
+
+// TestReadOfADigest: Docker on containerd's image store has the index as the ID, and lists
+// the names by digest of one repository only.
+func TestReadOfADigest(t *testing.T) {
+	t.Parallel()
+	got := read(&api.Image{
+		Id: one.String(), RepoTags: []string{"r.example/app:v1", "r.example/other:v1"},
+		RepoDigests: []string{"r.example/other@" + one.String()},
+	})
+	for _, name := range []string{"r.example/app:v1", "r.example/other:v1"} {
+		if !got.is(ref(t, name), one) || got.digestOf(ref(t, name)) != one {
+			t.Errorf("%s is not %s: %+v", name, one, got)
+		}
+	}
+}
+
+func TestHangsOn(t *testing.T) {
+	t.Parallel()
+	v1, v2 := ref(t, "r.example/app:v1"), ref(t, "r.example/app:v2")
+	by := v1.WithDigest(one)
+	for _, tc := range []struct {
+		name   imageref.Reference
+		others []imageref.Reference
+		want   bool
+	}{
+		{v1, []imageref.Reference{v2, by}, false},
+		{v1, []imageref.Reference{by}, true},
+		{by, []imageref.Reference{v1.WithDigest(two)}, false},
+	} {
+		if got := (image{}).hangsOn(tc.name, tc.others); got != tc.want {
+			t.Errorf("removing %s takes %v along: %v, want %v", tc.name, tc.others, got, tc.want)
+		}
 	}
 }
 

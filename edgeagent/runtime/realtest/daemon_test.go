@@ -116,7 +116,7 @@ func start(t *testing.T, o options) *daemon {
 // run starts the process in namespaces of its own: mounts are seen and kept by nobody else.
 func (d *daemon) run(t *testing.T, binary string) {
 	t.Helper()
-	script := fmt.Sprintf("mount --make-rprivate / && exec %s --config %s/config.toml", binary, d.dir)
+	script := fmt.Sprintf("mount --make-rprivate / && mount -t proc proc /proc && exec %s --config %s/config.toml", binary, d.dir)
 	var err error
 	d.process, err = process.Start(process.Host{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}, process.Command{
 		Name: "containerd", Argv: []string{"/bin/sh", "-c", script}, Log: filepath.Join(d.dir, "log"),

@@ -1,9 +1,11 @@
-// Package realtest holds the tests of drivers that need a real containerd: the conformance
-// suite over its own API and over CRI, and what happens when it is killed, restarted or
-// damaged. It has no code besides tests.
+// Package realtest holds the tests of drivers that need a real runtime: the conformance
+// suite over containerd's own API, and over CRI on containerd, CRI-O, and Docker behind
+// cri-dockerd; and what happens when containerd is killed, restarted or damaged. It has no
+// code besides tests.
 //
-// Each test starts a containerd of its own, in its own mount and PID namespace, with its
+// Each test starts a runtime of its own, in its own mount and PID namespace, with its
 // own directories and sockets: nothing of it is left when the test ends, however it ends.
-// No container is run, so neither runc nor a network is needed, but root is. Without root
+// No container is run, so no network is needed, but root is, and for CRI-O and Docker what
+// they look for when they start (runc, conmon). Without them
 // the tests are skipped, or fail where EDGECACHE_REQUIRE_E2E=1 says that they must run.
 package realtest

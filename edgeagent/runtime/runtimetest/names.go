@@ -71,10 +71,13 @@ func testBothNames(t *testing.T, s *suite) {
 	s.ensure(t, name, d)
 	pin := s.info.Can(runtime.CanPin)
 	want := runtime.Held{
-		Digest: d, ID: fetchtest.ConfigDigest(t, img).String(), Size: fetchtest.Size(t, img),
+		Digest: d, ID: s.id(t, img, d), Size: fetchtest.Size(t, img),
 		Complete: true, Pinned: pin, Managed: pin,
 	}
 	inv := s.inventory(t)
+	if inv[name].Size == 0 && !s.info.Can(runtime.CanNameByDigest) {
+		want.Size = 0 // not every runtime tells the compressed size
+	}
 	for _, n := range runtime.NamesOf(name, d) {
 		if diff := cmp.Diff(want, inv[n], whenever); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", n, diff)
@@ -96,7 +99,7 @@ func testIndex(t *testing.T, s *suite) {
 	name := s.reg.Ref(t, "app:v1")
 	s.ensure(t, name, d)
 	s.wantHeld(t, d, runtime.NamesOf(name, d)...)
-	if id := s.inventory(t)[name].ID; id != fetchtest.ConfigDigest(t, img).String() {
+	if id := s.inventory(t)[name].ID; id != s.id(t, img, d) {
 		t.Errorf("ID = %s, want the config of the node's platform", id)
 	}
 	if n := len(s.reg.Transfers(fetchtest.Blobs(t, other)[1])); n != 0 {
@@ -126,7 +129,11 @@ func testSecondName(t *testing.T, s *suite) {
 		s.ensure(t, s.reg.Ref(t, ref), d)
 		s.wantHeld(t, d, runtime.NamesOf(s.reg.Ref(t, ref), d)...)
 	}
-	if sent := s.reg.Sent(); sent != 0 {
+	sent := s.reg.Sent()
+	if !s.info.Can(runtime.CanNameByDigest) {
+		sent = s.reg.Sent(fetchtest.Blobs(t, img)[1]) // the runtime may read the config again
+	}
+	if sent != 0 {
 		t.Errorf("two more names of an image cost %d bytes", sent)
 	}
 	s.wantHeld(t, d, runtime.NamesOf(first, d)...)
@@ -143,7 +150,17 @@ func testRemoveOne(t *testing.T, s *suite) {
 	}
 	s.wantGone(t, v1)
 	s.wantHeld(t, d, v2, v2.WithDigest(d))
-	if err := s.Driver.Remove(t.Context(), v2); err != nil {
+	err := s.Driver.Remove(t.Context(), v2)
+	if _, shared := errors.AsType[*runtime.NameSharedError](err); shared && !s.info.Can(runtime.CanNameByDigest) {
+		// There the name by digest hangs on the tag.
+		s.wantHeld(t, d, v2, v2.WithDigest(d))
+		if err := s.Driver.Remove(t.Context(), runtime.NamesOf(v2, d)...); err != nil {
+			t.Fatal(err)
+		}
+		s.wantGone(t, v2, v2.WithDigest(d))
+		return
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.wantGone(t, v1, v2)

@@ -9,10 +9,15 @@ import (
 type Binary struct {
 	// Name is the file's name in .cache/bin.
 	Name string
-	// ImportPath is the main package, a tool of test/lab/binaries/go.mod.
+	// ImportPath is the main package, a tool of its module.
 	ImportPath string
 	// stamp says which version variables the program carries.
 	stamp versionStamp
+	// module is the folder of the module below test/lab/binaries, for a program whose requirements do not agree with
+	// those of the others; empty is test/lab/binaries itself.
+	module string
+	// tags leave out what the lab does not use and what needs a C library.
+	tags string
 }
 
 // A versionStamp is the family of linker flags a binary needs so that it knows its own version.
@@ -37,19 +42,24 @@ func Binaries() []Binary {
 		cni        = "github.com/containernetworking/plugins/plugins/"
 	)
 	return []Binary{
-		{"etcd", "go.etcd.io/etcd/server/v3", unstamped},
-		{"registry", "github.com/distribution/distribution/v3/cmd/registry", unstamped},
-		{"kube-apiserver", kubernetes + "kube-apiserver", kubernetesVersion},
-		{"kube-controller-manager", kubernetes + "kube-controller-manager", kubernetesVersion},
-		{"kube-scheduler", kubernetes + "kube-scheduler", kubernetesVersion},
-		{"kubectl", kubernetes + "kubectl", kubernetesVersion},
-		{"kubelet", kubernetes + "kubelet", kubernetesVersion},
-		{"containerd", containerd + "containerd", containerdVersion},
-		{"containerd-shim-runc-v2", containerd + "containerd-shim-runc-v2", containerdVersion},
-		{"ctr", containerd + "ctr", containerdVersion},
-		{"ptp", cni + "main/ptp", unstamped},
-		{"loopback", cni + "main/loopback", unstamped},
-		{"host-local", cni + "ipam/host-local", unstamped},
+		{Name: "etcd", ImportPath: "go.etcd.io/etcd/server/v3"},
+		{Name: "registry", ImportPath: "github.com/distribution/distribution/v3/cmd/registry"},
+		{Name: "kube-apiserver", ImportPath: kubernetes + "kube-apiserver", stamp: kubernetesVersion},
+		{Name: "kube-controller-manager", ImportPath: kubernetes + "kube-controller-manager", stamp: kubernetesVersion},
+		{Name: "kube-scheduler", ImportPath: kubernetes + "kube-scheduler", stamp: kubernetesVersion},
+		{Name: "kubectl", ImportPath: kubernetes + "kubectl", stamp: kubernetesVersion},
+		{Name: "kubelet", ImportPath: kubernetes + "kubelet", stamp: kubernetesVersion},
+		{Name: "containerd", ImportPath: containerd + "containerd", stamp: containerdVersion},
+		{Name: "containerd-shim-runc-v2", ImportPath: containerd + "containerd-shim-runc-v2", stamp: containerdVersion},
+		{Name: "ctr", ImportPath: containerd + "ctr", stamp: containerdVersion},
+		{Name: "ptp", ImportPath: cni + "main/ptp"},
+		{Name: "loopback", ImportPath: cni + "main/loopback"},
+		{Name: "host-local", ImportPath: cni + "ipam/host-local"},
+		{Name: "crio", ImportPath: "github.com/cri-o/cri-o/cmd/crio", module: "crio",
+			tags: "exclude_graphdriver_btrfs,btrfs_noversion,containers_image_openpgp,containers_image_ostree_stub"},
+		{Name: "dockerd", ImportPath: "github.com/moby/moby/v2/cmd/dockerd", module: "dockerd",
+			tags: "exclude_graphdriver_btrfs,exclude_graphdriver_zfs"},
+		{Name: "cri-dockerd", ImportPath: "github.com/Mirantis/cri-dockerd", module: "cri-dockerd"},
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// binariesDir is the nested module, relative to the checkout.
+// binariesDir is the nested module, relative to the checkout. The modules of programs that need one of their own lie
+// below it.
 const binariesDir = "test/lab/binaries"
 
 // stillBuilding is the time between two signs of life of one long build.
@@ -49,17 +50,21 @@ func (t *Toolchain) stale(ctx context.Context, names []string) ([]job, error) {
 	if err != nil {
 		return nil, err
 	}
-	inputs, gomod, err := t.inputs(ctx)
+	platform, err := t.platform(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var jobs []job
 	for _, b := range found {
-		flags, err := b.ldflags(gomod)
+		mod, sum, err := t.module(b)
 		if err != nil {
 			return nil, err
 		}
-		j := job{Binary: b, ldflags: flags, stamp: hash(inputs, b.ImportPath, flags)}
+		flags, err := b.ldflags(mod)
+		if err != nil {
+			return nil, err
+		}
+		j := job{Binary: b, ldflags: flags, stamp: hash(hash(mod, sum, platform), b.ImportPath, flags+b.tags)}
 		if !t.upToDate(j) {
 			jobs = append(jobs, j)
 		}
@@ -67,22 +72,20 @@ func (t *Toolchain) stale(ctx context.Context, names []string) ([]job, error) {
 	return jobs, nil
 }
 
-// inputs returns a digest of what all lab binaries depend on, and the nested go.mod.
-func (t *Toolchain) inputs(ctx context.Context) (digest, gomod string, err error) {
-	mod, err := os.ReadFile(filepath.Join(t.root, binariesDir, "go.mod"))
-	if err != nil {
-		return "", "", fmt.Errorf("reading the lab's module: %w", err)
+// module returns go.mod and go.sum of the module that b is built from.
+func (t *Toolchain) module(b Binary) (mod, sum string, err error) {
+	for name, into := range map[string]*string{"go.mod": &mod, "go.sum": &sum} {
+		text, err := os.ReadFile(filepath.Join(t.root, b.dir(), name))
+		if err != nil {
+			return "", "", fmt.Errorf("reading the lab's module: %w", err)
+		}
+		*into = string(text)
 	}
-	sum, err := os.ReadFile(filepath.Join(t.root, binariesDir, "go.sum"))
-	if err != nil {
-		return "", "", fmt.Errorf("reading the lab's module: %w", err)
-	}
-	platform, err := t.platform(ctx)
-	if err != nil {
-		return "", "", err
-	}
-	return hash(string(mod), string(sum), platform), string(mod), nil
+	return mod, sum, nil
 }
+
+// dir is the folder of the module that b is built from, relative to the checkout.
+func (b Binary) dir() string { return filepath.Join(binariesDir, b.module) }
 
 // hash digests parts so that moving a byte from one to the next changes the result.
 func hash(parts ...string) string {
@@ -107,7 +110,7 @@ func (t *Toolchain) upToDate(j job) bool {
 func (t *Toolchain) buildAll(ctx context.Context, jobs []job) error {
 	begin := time.Now()
 	fmt.Fprintf(t.out, "building %d of the lab's %d binaries into %s; this happens once"+
-		" (all take about seven minutes on two cores)\n", len(jobs), len(Binaries()), t.bin)
+		" (all take about twelve minutes on two cores)\n", len(jobs), len(Binaries()), t.bin)
 	for i, j := range jobs {
 		if err := t.build(ctx, j, fmt.Sprintf("[%d/%d] %s", i+1, len(jobs), j.Name)); err != nil {
 			return err
@@ -155,7 +158,7 @@ func (t *Toolchain) compile(ctx context.Context, j job) error {
 	if err := os.RemoveAll(t.stampPath(j.Name)); err != nil {
 		return err
 	}
-	_, err := t.goCommand(ctx, binariesDir, "build", "-trimpath", "-buildvcs=false", "-ldflags", j.ldflags,
+	_, err := t.goCommand(ctx, j.dir(), "build", "-trimpath", "-buildvcs=false", "-ldflags", j.ldflags, "-tags", j.tags,
 		"-o", temporary, j.ImportPath)
 	if err != nil {
 		return err
