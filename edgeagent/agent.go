@@ -83,6 +83,8 @@ type Options struct {
 	// Resolver is asked for tags that are this node's to resolve; nil where nobody can be,
 	// which fails such images.
 	Resolver Resolver
+	// Intact knows what a power cut damaged; nil where nobody looks.
+	Intact Intact
 }
 
 const (
@@ -325,6 +327,7 @@ func (a *Agent) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listing images: %w", err)
 	}
+	inventory = a.spared(inventory)
 	inUse, err := a.driver.InUse(call)
 	back()
 	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")

@@ -158,7 +158,9 @@ func (a *Agent) start(ctx context.Context, img *plan.Image, t *attempt) {
 	request := runtime.Request{Name: img.Ref, Digest: img.Digest, Pin: img.Pin, Size: img.Size, Admit: a.admit(img, t, stop)}
 	a.wg.Go(func() {
 		klog.FromContext(ctx).V(1).Info("Bringing image", "image", name, "digest", img.Digest)
-		t.err = a.driver.Ensure(ctx, request, t.progress)
+		if t.err = a.mend(ctx, img.Digest); t.err == nil {
+			t.err = a.driver.Ensure(ctx, request, t.progress)
+		}
 		if short, ok := errors.AsType[*shortError](context.Cause(ctx)); ok && t.err != nil {
 			t.err = short.reasoned()
 		}

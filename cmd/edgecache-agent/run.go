@@ -55,7 +55,7 @@ func run(ctx context.Context, c *config) error {
 	source := fetch.NewRegistry(fetch.RegistryOptions{
 		HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion, DialContext: c.guard().DialContext,
 	})
-	driver, err := newDriver(c, source, login)
+	driver, err := newDriver(c, source, login) //nolint:contextcheck // opening a layout directory takes no context
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
@@ -64,15 +64,20 @@ func run(ctx context.Context, c *config) error {
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
+	verify, err := newVerification(ctx, memory, driver)
+	if err != nil {
+		return errors.Join(err, driver.Close(), memory.Close())
+	}
 	reporter := report.NewReporter(client)
-	agent := edgeagent.New(memory, driver, reporter, edgeagent.Options{
+	agent := edgeagent.New(memory, driver, reporter, verify.options(edgeagent.Options{
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
 		Prober: source, Reserve: keepFree(ctx, c),
-	})
+	}))
+	verify.look = agent.Look
 	defer serve(ctx, c, agent, contact)()
 	err = together(ctx, agent.Run,
 		func(ctx context.Context) { intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter}) },
-		reporter.Run,
+		reporter.Run, verify.run,
 		func(ctx context.Context) { report.Heartbeat(ctx, client) },
 	)
 	logger.Info("Stopped; partial downloads stay")

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 
@@ -37,3 +38,23 @@ type Damage struct {
 
 // Found says whether there is any damage.
 func (d Damage) Found() bool { return len(d.Blobs) > 0 || d.Snapshot != "" }
+
+// Paced gives a reader that reads no faster than the limiter allows.
+func Paced(ctx context.Context, r io.Reader, limit fetch.Limiter) io.Reader {
+	return paced{ctx, r, limit}
+}
+
+type paced struct {
+	ctx   context.Context //nolint:containedctx // lives as long as one reading
+	r     io.Reader
+	limit fetch.Limiter
+}
+
+// Read waits for what it reads.
+func (p paced) Read(b []byte) (int, error) {
+	b = b[:min(len(b), fetch.ChunkSize)]
+	if err := p.limit.WaitN(p.ctx, len(b)); err != nil {
+		return 0, err
+	}
+	return p.r.Read(b)
+}

@@ -227,7 +227,7 @@ func (v *verification) blob(ctx context.Context, dg digest.Digest, to io.Writer)
 	}
 	defer func() { _ = ra.Close() }()
 	verifier := dg.Verifier()
-	_, err = io.Copy(io.MultiWriter(verifier, to), paced{ctx, v.limit, content.NewReader(ra)})
+	_, err = io.Copy(io.MultiWriter(verifier, to), runtime.Paced(ctx, content.NewReader(ra), v.limit))
 	if err != nil && !strings.Contains(err.Error(), syscall.EIO.Error()) {
 		return fmt.Errorf("reading %s: %w", dg, err)
 	}
@@ -236,22 +236,6 @@ func (v *verification) blob(ctx context.Context, dg digest.Digest, to io.Writer)
 		v.note(fmt.Sprintf("stored blob %s is damaged", dg))
 	}
 	return nil
-}
-
-// paced is a reader that takes its time.
-type paced struct {
-	ctx   context.Context //nolint:containedctx // lives as long as one reading
-	limit fetch.Limiter
-	r     io.Reader
-}
-
-// Read waits for what it reads.
-func (p paced) Read(b []byte) (int, error) {
-	b = b[:min(len(b), fetch.ChunkSize)]
-	if err := p.limit.WaitN(p.ctx, len(b)); err != nil {
-		return 0, err
-	}
-	return p.r.Read(b)
 }
 
 // note keeps what was found first: one line says enough.
