@@ -55,7 +55,7 @@ func run(ctx context.Context, c *config) error {
 	source := fetch.NewRegistry(fetch.RegistryOptions{
 		HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion, DialContext: c.guard().DialContext,
 	})
-	driver, err := newDriver(c, source, login) //nolint:contextcheck // opening a layout directory takes no context
+	driver, err := newDriver(c, source, login)
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
