@@ -106,7 +106,7 @@ func start(t *testing.T, o options) *daemon {
 	t.Cleanup(func() { d.remove(t) })
 	text := fmt.Sprintf(config, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.socket(), d.hostsDir(),
 		o.discardLayers, cmp.Or(o.snapshotter, "overlayfs"), o.more, o.images)
-	if err := errors.Join(os.Mkdir(d.hostsDir(), 0o755), os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(d.hostsDir(), 0o755), os.WriteFile(filepath.Join(dir, "config.toml"), []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	d.run(t, tools.Path("containerd"))

@@ -64,7 +64,8 @@ func mount(tb testing.TB, fs FS, file, dir string) {
 		options += ",nouuid" // clones have the UUID of what they were cloned from
 	}
 	run(tb, "mount", "-t", string(fs), "-o", options, file, dir)
-	tb.Cleanup(func() { run(tb, "umount", dir) })
+	// Lazily: mount namespaces that were made meanwhile, by other tests, may have it still.
+	tb.Cleanup(func() { run(tb, "umount", "--lazy", dir) })
 }
 
 func run(tb testing.TB, name string, args ...string) {
