@@ -59,6 +59,10 @@ type Options struct {
 	// LeaseTTL is how long the half of an image is kept after the last attempt, where the
 	// runtime can. Default 24 h. One call of PullImage lasts a third of it at most.
 	LeaseTTL time.Duration
+	// CRIOConfigDir is the folder of CRI-O's drop-in configuration, where images are pinned
+	// by a file of the driver's own; it is usually /etc/crio/crio.conf.d. Where it is "" or
+	// not there, or the runtime is another one, nothing can be pinned.
+	CRIOConfigDir string
 }
 
 // Driver keeps images in whatever serves CRI.
@@ -71,6 +75,7 @@ type Driver struct {
 	content content.Store // where leases are served
 	pulls   serial.Group[digest.Digest]
 	sandbox sandbox.Memory
+	pins    pinner
 
 	mu        sync.Mutex // guards what follows
 	hasLeases *bool      // nil until the runtime has answered
@@ -97,6 +102,7 @@ func New(o Options) (*Driver, error) {
 		options: o, conn: conn, images: api.NewImageServiceClient(conn), runtime: api.NewRuntimeServiceClient(conn),
 		leases:  lease.Keeper{Manager: leasesproxy.NewLeaseManager(leasesapi.NewLeasesClient(conn)), TTL: o.LeaseTTL},
 		content: contentproxy.NewContentStore(contentapi.NewContentClient(conn)),
+		pins:    pinner{file: dropIn{dir: o.CRIOConfigDir}},
 	}, nil
 }
 
@@ -121,7 +127,7 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 	}
 	info := runtime.Info{
 		Name: v.GetRuntimeName(), Version: v.GetRuntimeVersion(), Platform: platforms.DefaultString(),
-		Capabilities: capabilities(v.GetRuntimeName(), leased), SandboxImage: d.sandboxImage(ctx),
+		Capabilities: capabilities(v.GetRuntimeName(), leased, d.canPin(ctx, v.GetRuntimeName())), SandboxImage: d.sandboxImage(ctx),
 	}
 	if all := fs.GetImageFilesystems(); len(all) > 0 {
 		info.Root = all[0].GetFsId().GetMountpoint()
@@ -143,8 +149,11 @@ func (d *Driver) sandboxImage(ctx context.Context) imageref.Reference {
 }
 
 // capabilities gives what can be done with a runtime.
-func capabilities(name string, leases bool) []runtime.Capability {
+func capabilities(name string, leases, pins bool) []runtime.Capability {
 	var can []runtime.Capability
+	if pins {
+		can = append(can, runtime.CanPin)
+	}
 	if leases {
 		can = append(can, runtime.CanResume)
 	}

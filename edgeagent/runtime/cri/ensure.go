@@ -45,9 +45,20 @@ func (d *Driver) Ensure(ctx context.Context, r runtime.Request, _ func(runtime.P
 
 func (d *Driver) ensure(ctx context.Context, r runtime.Request) error {
 	img, _, err := d.status(ctx, r.Name)
-	if err != nil || img.is(r.Name, r.Digest) {
+	if err != nil {
 		return err
 	}
+	if !img.is(r.Name, r.Digest) {
+		err = d.bring(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	return d.keep(ctx, r)
+}
+
+// bring has an image pulled that is not there.
+func (d *Driver) bring(ctx context.Context, r runtime.Request) error {
 	leased, err := d.canLease(ctx)
 	if err == nil {
 		err = admit(ctx, r)

@@ -112,13 +112,21 @@ func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept, err := d.pins.file.read()
+	if err != nil {
+		return nil, runtime.Failed("listing images", err)
+	}
 	inv := runtime.Inventory{}
 	for _, img := range all {
 		if !compressed {
 			img.size = 0 // only containerd gives the compressed one
 		}
 		for _, name := range img.names {
-			inv[name] = runtime.Held{Digest: img.digestOf(name), ID: img.id, Size: img.size, Complete: true, Pinned: img.pinned}
+			inv[name] = runtime.Held{
+				Digest: img.digestOf(name), ID: img.id, Size: img.size, Complete: true, Managed: kept[name].managed,
+				// Another name may have the image pinned: of one that is managed its own mark counts.
+				Pinned: img.pinned && (kept[name].pinned || !kept[name].managed),
+			}
 		}
 	}
 	return inv, nil
@@ -188,12 +196,6 @@ func idsOf(ref string, all []image) (ids []string) {
 	return ids
 }
 
-// Pin does nothing: CRI cannot. Runtimes pin their sandbox images themselves.
-func (d *Driver) Pin(context.Context, ...imageref.Reference) error { return nil }
-
-// Release does nothing: CRI can neither mark nor pin.
-func (d *Driver) Release(context.Context, ...imageref.Reference) error { return nil }
-
 // Remove removes names. Where the runtime removes whole images only, that happens when all
 // names of the image are given.
 func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error {
@@ -207,6 +209,9 @@ func (d *Driver) Remove(ctx context.Context, names ...imageref.Reference) error 
 		if info.Can(runtime.CanResume) && name.Digest() != "" {
 			errs = append(errs, d.dropLease(ctx, name))
 		}
+	}
+	if info.Can(runtime.CanPin) {
+		errs = append(errs, d.remark(ctx, func(marks) {})) // forgets what is gone
 	}
 	return errors.Join(errs...)
 }

@@ -147,15 +147,17 @@ func TestIDsOf(t *testing.T) {
 func TestCapabilities(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		leases bool
-		want   []runtime.Capability
+		runtime      string
+		leases, pins bool
+		want         []runtime.Capability
 	}{
-		"containerd": {true, []runtime.Capability{runtime.CanResume}},
-		"docker":     {false, nil},
-		"cri-o":      {false, []runtime.Capability{runtime.CanUntag}},
+		"containerd":          {"containerd", true, false, []runtime.Capability{runtime.CanResume}},
+		"docker":              {"docker", false, false, nil},
+		"cri-o":               {"cri-o", false, false, []runtime.Capability{runtime.CanUntag}},
+		"cri-o with a folder": {"cri-o", false, true, []runtime.Capability{runtime.CanPin, runtime.CanUntag}},
 	}
 	for name, tc := range tests {
-		if diff := cmp.Diff(tc.want, capabilities(name, tc.leases)); diff != "" {
+		if diff := cmp.Diff(tc.want, capabilities(tc.runtime, tc.leases, tc.pins)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}

@@ -86,7 +86,7 @@ func TestCRIOConformance(t *testing.T) {
 	t.Parallel()
 	c := startCRIO(t)
 	runtimetest.Conformance(t, func(t *testing.T, s runtimetest.Setup) runtimetest.Harness {
-		o := cri.Options{Address: c.socket(), Credentials: s.Credentials}
+		o := cri.Options{Address: c.socket(), Credentials: s.Credentials, CRIOConfigDir: c.dropIns()}
 		return runtimetest.Harness{
 			Driver: newCRI(t, o),
 			Reopen: func(t *testing.T) runtime.Driver { return newCRI(t, o) },

@@ -2,10 +2,10 @@ package realtest
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -112,14 +112,16 @@ func askImages(conn grpc.ClientConnInterface) func(context.Context) error {
 	}
 }
 
-// write puts files into a folder, and makes subfolders for names that end in a slash.
+// write puts files into a folder, and makes folders of names that end in a slash.
 func write(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		path := filepath.Join(dir, name)
-		err := os.MkdirAll(filepath.Dir(path), 0o755)
-		if text != "" {
-			err = errors.Join(err, os.WriteFile(path, []byte(text), 0o600))
+		var err error
+		if strings.HasSuffix(name, "/") {
+			err = os.MkdirAll(path, 0o755)
+		} else {
+			err = os.WriteFile(path, []byte(text), 0o600)
 		}
 		if err != nil {
 			t.Fatal(err)
