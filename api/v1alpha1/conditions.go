@@ -28,8 +28,11 @@ const (
 	// NodeConditionReady is True when the node holds every image it should hold.
 	NodeConditionReady = "Ready"
 	// NodeConditionDegraded is True when the agent cannot do all that the spec asks:
-	// a setting its runtime cannot honour, a damaged store that was rebuilt.
+	// a runtime that does not answer, a damaged store that was rebuilt.
 	NodeConditionDegraded = "Degraded"
+	// NodeConditionSettingsNotHonoured is True when a setting has no effect with the
+	// node's container runtime, such as pin: Always with Docker. Only present while True.
+	NodeConditionSettingsNotHonoured = "SettingsNotHonoured"
 )
 
 // Reasons of ImageCache conditions.
@@ -71,6 +74,7 @@ const (
 	ReasonInternalError    = "InternalError"    // the controller could not ask: see the message
 	ReasonNodeLimit        = "NodeLimit"        // the node is asked for more images than one node can be
 	ReasonTagMoved         = "TagMoved"         // the registry's tag no longer has the frozen digest
+	ReasonRuntimeCannot    = "RuntimeCannot"    // the node's container runtime has no such ability
 	ReasonLazyContent      = "LazyContent"      // a snapshotter fetches the image's files only when they are read
 	ReasonImageDamaged     = "ImageDamaged"     // what is on disk is not what the image says
 )

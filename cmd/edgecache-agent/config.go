@@ -37,6 +37,9 @@ type config struct {
 	Snapshotter string `mapstructure:"snapshotter"`
 	// LayoutDir holds the images with runtime layout; default <stateDir>/images.
 	LayoutDir string `mapstructure:"layoutDir"`
+	// CRIOConfigDir is CRI-O's folder of drop-in configuration, where images are pinned;
+	// default /etc/crio/crio.conf.d. "", or a folder that is not there, pins nothing on CRI-O.
+	CRIOConfigDir string `mapstructure:"crioConfigDir"`
 	// HostsDirs hold hosts.toml files per registry, as containerd's config_path does.
 	HostsDirs []string `mapstructure:"hostsDirs"`
 	// DockerConfig is a docker config file with pull credentials, read anew for each
@@ -82,8 +85,8 @@ func defaults() *config {
 		NodeName: host, StateDir: "/var/lib/edgecache",
 		Runtime: runtimeContainerd, RuntimeEndpoint: "unix:///run/containerd/containerd.sock", Namespace: "k8s.io",
 		HostsDirs:    []string{"/etc/containerd/certs.d", "/etc/docker/certs.d"},
-		DockerConfig: "/var/lib/kubelet/config.json",
-		Workers:      2, BlobsAtOnce: 3,
+		DockerConfig: "/var/lib/kubelet/config.json", CRIOConfigDir: "/etc/crio/crio.conf.d",
+		Workers: 2, BlobsAtOnce: 3,
 		KubeletConfig: "/var/lib/kubelet/config.yaml",
 		ServeAddress:  "127.0.0.1:10459",
 	}
@@ -98,6 +101,7 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Namespace, "namespace", c.Namespace, "namespace in containerd that the kubelet uses")
 	fs.StringVar(&c.Snapshotter, "snapshotter", c.Snapshotter, "snapshotter that the kubelet uses; empty asks containerd")
 	fs.StringVar(&c.LayoutDir, "layout-dir", c.LayoutDir, "directory for the images with --runtime layout (default <state-dir>/images)")
+	fs.StringVar(&c.CRIOConfigDir, "crio-config-dir", c.CRIOConfigDir, "CRI-O's folder of drop-in configuration, where images are pinned; empty pins none there")
 	fs.StringSliceVar(&c.HostsDirs, "hosts-dirs", c.HostsDirs, "directories with hosts.toml files per registry: mirrors, CAs, plain HTTP")
 	fs.StringVar(&c.DockerConfig, "docker-config", c.DockerConfig, "docker config file with pull credentials; need not exist")
 	fs.IntVar(&c.Workers, "workers", c.Workers, "images brought in at a time, 1 to 16")

@@ -132,7 +132,7 @@ func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver,
 			Address: socket, Namespace: c.Namespace, Snapshotter: c.Snapshotter, Source: source, Fetch: options, LeaseTTL: keepPartial,
 		})
 	case runtimeCRI:
-		return cri.New(cri.Options{Address: socket, Credentials: login, LeaseTTL: keepPartial})
+		return cri.New(cri.Options{Address: socket, Credentials: login, LeaseTTL: keepPartial, CRIOConfigDir: c.CRIOConfigDir})
 	case runtimeLayout:
 		return layout.New(layout.Options{
 			Dir: cmp.Or(c.LayoutDir, filepath.Join(c.StateDir, "images")), Source: source, Fetch: options,

@@ -73,6 +73,9 @@ func Build(s State, before []metav1.Condition) v1alpha1.NodeImageCacheStatus {
 	if s.Trouble == "" {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.NodeConditionDegraded)
 	}
+	if s.unsupported() == nil {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.NodeConditionSettingsNotHonoured)
+	}
 	return status
 }
 
@@ -259,6 +262,9 @@ func (s *State) conditions(images []v1alpha1.NodeImageStatus) []metav1.Condition
 	out := []metav1.Condition{ready}
 	if s.Trouble != "" {
 		out = append(out, degraded(s.Trouble, s.Generation))
+	}
+	if c := s.unsupported(); c != nil {
+		out = append(out, *c)
 	}
 	return out
 }
