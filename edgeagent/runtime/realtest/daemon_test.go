@@ -101,7 +101,10 @@ func start(t *testing.T, o options) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := cmp.Or(o.dir, shortDir(t))
+	dir := o.dir
+	if dir == "" {
+		dir = shortDir(t)
+	}
 	d := &daemon{dir: dir}
 	t.Cleanup(func() { d.remove(t) })
 	text := fmt.Sprintf(config, filepath.Join(dir, "root"), filepath.Join(dir, "state"), d.socket(), d.hostsDir(),
