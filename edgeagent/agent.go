@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
@@ -29,9 +30,14 @@ import (
 // Memory is what the agent needs of the store.
 type Memory interface {
 	Desired() (store.Desired, bool, error)
-	PutDesired(store.Desired) error
 	Ledger() (map[string]store.Entry, error)
-	Save(entries []store.Entry, drop []string) error
+	// Boot is the node's boot that was stored last.
+	Boot() (string, error)
+	// Write stores what changed, or says why it cannot.
+	Write(store.Change) error
+	// Mend says why nothing can be stored, nil when it can, and once that all is to be
+	// stored anew.
+	Mend() (reopened bool, err error)
 }
 
 // Reporter takes the newest status of the object with a UID.
@@ -68,6 +74,9 @@ type Options struct {
 	Poll time.Duration
 	// Version of the agent, for the status.
 	Version string
+	// Built is when this release was built, zero when that is not known: a clock that is
+	// before it is wrong.
+	Built time.Time
 	// BootID of the node, for the status.
 	BootID string
 	// Disk gives the file system that a path is on; nil reports none, and lets pulls fill it.
@@ -128,6 +137,7 @@ type Agent struct {
 	trouble   trouble
 	owes      debts
 	counters  counters
+	card      *rate.Limiter // what the disk is to bear
 	last      []metav1.Condition
 	input     plan.Input // of steps
 	space     space
@@ -149,7 +159,8 @@ type inbox struct {
 	ended  []string
 	told   []string // names whose inquiry ended
 	pleas  []*plea  // attempts that ask for room
-	look   bool     // the runtime changed
+	notes  []store.Record
+	look   bool // the runtime changed
 }
 
 // New makes an agent. What it remembers is read when it is run.
@@ -161,6 +172,7 @@ func New(memory Memory, driver runtime.Driver, reporter Reporter, options Option
 		memory: memory, driver: driver, reporter: reporter, options: options,
 		began: time.Now(), counters: counters{attempts: map[string]int64{}},
 		mail: make(chan struct{}, 1), attempts: map[string]*attempt{}, inquiries: map[string]*inquiry{}, owes: debts{names: map[string]bool{}},
+		card: rate.NewLimiter(rate.Every(writeEvery), writeBurst),
 	}
 }
 
@@ -196,7 +208,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.recall(); err != nil {
 		return err
 	}
+	defer a.payLast()
 	defer a.wg.Wait()
+	a.noteBoot()
 	hints := a.driver.Changes(ctx)
 	a.hinted = hints != nil
 	next := due{look: time.Now()}
@@ -264,6 +278,12 @@ func (a *Agent) take(ctx context.Context, in inbox) (look bool) {
 	}
 	a.space.pleas = append(a.space.pleas, in.pleas...)
 	look = in.look || in.heard || len(in.ended) > 0 || len(in.pleas) > 0
+	for _, r := range in.notes {
+		a.note(r)
+	}
+	if len(in.notes) > 0 {
+		a.settleDebts(ctx)
+	}
 	for _, name := range in.told {
 		before := a.ledger[name].Resolved
 		a.hearRegistry(ctx, name)
@@ -342,7 +362,7 @@ func (a *Agent) look(ctx context.Context) error {
 	}
 	a.steps = plan.Next(a.input)
 	a.seen = seen{uid: a.desired.UID, generation: a.desired.Generation}
-	a.remember(ctx, a.steps.Save, a.steps.Drop)
+	a.remember(ctx, append(a.lost(), a.witness()...), a.steps.Drop)
 	return nil
 }
 

@@ -242,6 +242,9 @@ func (a *Agent) rememberFailure(ctx context.Context, name string, failure store.
 		failure.Since = before.Since
 	}
 	entry.Failure = &failure
+	if !known {
+		a.note(store.Record{Kind: store.ImageFailing, Image: name, Digest: failure.Digest, Reason: failure.Reason, Message: failure.Message})
+	}
 	if known && before.Reason == failure.Reason {
 		a.ledger[name] = entry // another failure of the same kind is not worth a write to the card
 		return

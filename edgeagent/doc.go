@@ -22,10 +22,12 @@
 //     answer that is no news does not have the runtime looked at.
 //  6. Sealed credentials pass through here closed: they are stored with the wish, and a
 //     keyring opens them for who pulls. The key to seal to is in every status.
+//  7. What happens to an image is recorded once, with the ledger entry that says so, whether
+//     or not the API server is there; package report tells it as Events.
 //
 // Failure model: a runtime that does not answer is asked again every few seconds, and the
 // last known state stands, after a start the one that the object's status tells; an image
 // that fails is tried again with backoff, sooner when waiting may help, later when somebody
 // has to act; a store that cannot be written is said in the status and does not stop the
-// work.
+// work. It is written at most 2,000 times a day: what else changes waits for its turn.
 package edgeagent

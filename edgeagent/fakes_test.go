@@ -35,23 +35,15 @@ func (d *disk) hold(until chan struct{}) { d.held.Store(&until) }
 
 var errNoSpace = errors.New("no space left on device")
 
-// PutDesired fails while the disk is full.
-func (d *disk) PutDesired(desired store.Desired) error {
+// Write fails while the disk is full.
+func (d *disk) Write(c store.Change) error {
 	if held := d.held.Load(); held != nil {
 		<-*held
 	}
 	if d.full.Load() {
 		return errNoSpace
 	}
-	return d.Memory.PutDesired(desired)
-}
-
-// Save fails while the disk is full.
-func (d *disk) Save(entries []store.Entry, drop []string) error {
-	if d.full.Load() {
-		return errNoSpace
-	}
-	return d.Memory.Save(entries, drop)
+	return d.Memory.Write(c)
 }
 
 // desk takes statuses.

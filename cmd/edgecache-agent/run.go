@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -68,16 +69,18 @@ func run(ctx context.Context, c *config) error {
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
-	reporter := report.NewReporter(client)
+	reporter, teller := report.NewReporter(client), report.NewTeller(client, memory)
 	agent := edgeagent.New(memory, driver, reporter, verify.options(edgeagent.Options{
-		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
+		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, Built: built(), BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
 		Prober: source, Reserve: keepFree(ctx, c),
 	}))
 	verify.look = agent.Look
 	defer serve(ctx, c, agent, contact)()
 	err = together(ctx, agent.Run,
-		func(ctx context.Context) { intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter}) },
-		reporter.Run, verify.run,
+		func(ctx context.Context) {
+			intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter, teller})
+		},
+		reporter.Run, teller.Run, verify.run,
 		func(ctx context.Context) { report.Heartbeat(ctx, client) },
 	)
 	logger.Info("Stopped; partial downloads stay")
@@ -117,8 +120,11 @@ func remember(ctx context.Context, c *config) (*store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if origin.Degraded != nil {
+		klog.FromContext(ctx).Error(origin.Degraded, "The agent works from memory until the store can be used")
+	}
 	if origin.Damage != nil {
-		klog.FromContext(ctx).Error(origin.Damage, "The store was damaged and is made anew: nothing is removed until the API server says again what is wished", "aside", origin.Aside)
+		klog.FromContext(ctx).Error(origin.Damage, "The store was damaged and is made anew: nothing is removed until the API server says again what is wished", "aside", origin.Aside, "wish", origin.Wish)
 	}
 	return memory, nil
 }
@@ -153,6 +159,20 @@ func newClient(c *config, contact *local.Contact) (*report.Client, error) {
 	rc.ContentType = "application/json"
 	rc.Wrap(contact.Wrap)
 	return report.NewClient(rest.CopyConfig(rc), c.NodeName)
+}
+
+// built is when this program's sources were committed, zero when that is not known.
+func built() (at time.Time) {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return at
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			at, _ = time.Parse(time.RFC3339, s.Value) // zero when it is no time
+		}
+	}
+	return at
 }
 
 func bootID() string {

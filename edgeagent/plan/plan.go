@@ -253,7 +253,7 @@ func (p *planner) image(w *wished) {
 		p.steps.Missing = append(p.steps.Missing, w.Image)
 	default:
 		p.steps.Cached = append(p.steps.Cached, w.Image)
-		entry.Name, entry.Digest, entry.Failure, entry.RemovedSince = name, w.Digest.String(), nil, nil
+		entry.Name, entry.Digest, entry.Failure, entry.RemovedSince, entry.Lost = name, w.Digest.String(), nil, nil, nil
 		entry.Previous = p.supersede(w)
 	}
 	if !equal(before, entry) {
@@ -418,5 +418,5 @@ func (p *planner) sort() {
 
 func equal(a, b store.Entry) bool {
 	return a.Name == b.Name && a.Digest == b.Digest && slices.Equal(a.Previous, b.Previous) && sameAnswer(a.Resolved, b.Resolved) &&
-		(a.Failure == nil) == (b.Failure == nil) && (a.RemovedSince == nil) == (b.RemovedSince == nil)
+		(a.Failure == nil) == (b.Failure == nil) && (a.RemovedSince == nil) == (b.RemovedSince == nil) && (a.Lost == nil) == (b.Lost == nil)
 }

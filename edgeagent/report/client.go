@@ -7,6 +7,7 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -18,7 +19,7 @@ import (
 	"edgecache.dev/api/v1alpha1"
 )
 
-// Client talks to the API server about one node. It knows three resources only; a typed
+// Client talks to the API server about one node. It knows four resources only; a typed
 // Kubernetes clientset would cost more memory than the rest of the agent.
 type Client struct {
 	node   string
@@ -75,6 +76,20 @@ func (c *Client) WriteStatus(ctx context.Context, uid types.UID, status *v1alpha
 		Resource(resource).Name(c.node).SubResource("status").Body(patch).Do(ctx).Error()
 	if err != nil {
 		return fmt.Errorf("writing status of NodeImageCache %s: %w", c.node, err)
+	}
+	return nil
+}
+
+// WriteEvent makes an Event. One that is there already was made before.
+func (c *Client) WriteEvent(ctx context.Context, e *corev1.Event) error {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encoding event: %w", err)
+	}
+	err = c.caches.Post().AbsPath("/api/v1/namespaces", e.Namespace, "events").
+		SetHeader("Content-Type", "application/json").Body(body).Do(ctx).Error()
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("writing event %s: %w", e.Name, err)
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
-// Package report tells the API server what a node holds: the status of its NodeImageCache
-// and the Lease that shows that the agent is alive.
+// Package report tells the API server what a node holds: the status of its NodeImageCache,
+// the Lease that shows that the agent is alive, and Events of what happened on the node.
 //
 // It owns the agent's writes to the API server. It decides nothing about images.
 //
@@ -15,6 +15,9 @@
 //     replaced meanwhile is not given a status of the old one.
 //  3. The object stays within its budget whatever the images and errors: what gives way
 //     are messages first, then other images.
+//  4. Each record of the journal becomes one Event, with the time at which it happened, whether
+//     the API server was there then or not. Its name follows from the object and the record, so
+//     that telling that is cut short and begun anew tells nothing twice.
 //
 // Failure model: while the API server does not answer only the newest status is kept,
 // tried again with backoff, and written when it answers.

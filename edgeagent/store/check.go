@@ -62,20 +62,21 @@ func CheckFile(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &Store{db: db, path: path}
-	id, err := s.identity()
-	if err == nil && id.Schema <= schema {
-		err = s.check()
+	id, err := identity(db, path)
+	if err == nil {
+		err = check(db, path, id.Schema)
 	}
-	return errors.Join(err, s.Close())
+	return errors.Join(err, db.Close())
 }
 
 // IsDamage says whether an error means that the file cannot be trusted.
 func IsDamage(err error) bool { return errors.Is(err, errDamaged) }
 
-func (s *Store) check() error {
-	return s.db.View(func(tx *bolt.Tx) error {
-		for _, b := range buckets {
+// check reads a file of a schema. Of a newer one only bbolt's own structure is looked at:
+// what is in it, that release knows.
+func check(db *bolt.DB, path string, of int) error {
+	return db.View(func(tx *bolt.Tx) error {
+		for _, b := range bucketsOf(of) {
 			if err := each(tx, b, func(key string, v []byte) error { return decode(b, key, v, new(any)) }); err != nil {
 				return err
 			}
@@ -83,11 +84,21 @@ func (s *Store) check() error {
 		var first error
 		for found := range tx.Check() { // drained, or its goroutine stays
 			if first == nil {
-				first = fmt.Errorf("store %s: %w: %w", s.path, found, errDamaged)
+				first = fmt.Errorf("store %s: %w: %w", path, found, errDamaged)
 			}
 		}
 		return first
 	})
+}
+
+func bucketsOf(of int) []string {
+	switch {
+	case of > schema:
+		return nil
+	case of < schema:
+		return buckets[:3] // before there was a journal
+	}
+	return buckets
 }
 
 // InChild gives a Validator that runs a command with the file's path as its last

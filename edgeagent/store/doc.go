@@ -1,9 +1,11 @@
 // Package store is the agent's memory: one bbolt file with what the node should hold, its
-// sandbox image among it, what the agent knows of each image, and whose file it is. With it the agent works at once
-// after a start, with no API server and no registry. Beside it stands the node's private
-// key, node.key, in a file of its own: pull credentials rest sealed in the wish.
+// sandbox image among it, what the agent knows of each image, what happened on the node and
+// was not told yet, and whose file it is. With it the agent works at once after a start, with
+// no API server and no registry. Beside it stand the wish once more, in two snapshots that
+// are replaced in turn; the node's private key, node.key, for pull credentials rest sealed in
+// the wish; and a reserve of disk space.
 //
-// It owns both files and their formats; it never decides what to do, never opens a
+// It owns these files and their formats; it never decides what to do, never opens a
 // credential and never talks to a runtime or a server.
 //
 // Invariants:
@@ -15,17 +17,39 @@
 //     checksums only its two meta pages. A record that fails its checksum is as damaged
 //     as a file that does not open.
 //  3. An identity record tells an empty file from a lost one: a file without it is
-//     damaged. Open says whether the memory is new, so that its user deletes nothing
-//     until it knows the wish again.
-//  4. The key's file has mode 0600 and is found whole or not at all. It names its node: a
-//     cloned disk gives no node the key of another.
+//     damaged. What a snapshot gives back is not a Known wish, so that nothing is given up
+//     until the API server has spoken.
+//  4. The key's file has mode 0600 and is found whole or not at all. It names its node, as
+//     store and snapshots do: a cloned disk gives no node what is of another.
 //  5. fsync is on. Nothing is written when nothing changed: an equal record is not
 //     rewritten.
+//  6. A record of the journal is stored with the change that it tells of. The newest 256 are
+//     kept, and how many had to go.
 //
-// Failure model: a full disk fails a write and damages nothing; the write is tried again
-// by the next change. A file that is locked by another process, of a newer schema or not
-// to be opened, and one whose check was ended before it could tell, is an error that says so:
-// none of these is damage, and the file stays.
+// Failure model, of what Open finds:
+//
+//   - Damaged, cut short, empty, of another node, or unreadable (EIO): moved aside, the two
+//     newest of them are kept, and made anew with the wish of the newest intact snapshot.
+//   - Missing beside a snapshot: made anew with its wish.
+//   - Of an earlier schema: migrated in one transaction, after a copy was put beside it.
+//   - Of a newer schema, on a read-only file system or not to be opened for another reason:
+//     the store is degraded. It gives what can be read, or the wish of a snapshot, and writes
+//     say why they fail. The file stays as it is.
+//   - Not to be judged, because the check hung, was killed or could not be started: degraded,
+//     with the wish of a snapshot.
+//   - Missing on a full disk: the reserve is given up for it; without one, degraded.
+//   - Open in another process: waited for, a minute, and then an error that says so.
+//
+// And of what a write finds:
+//
+//   - A full disk: the reserve is given up and the write tried again; should it fail all the
+//     same, nothing is damaged and a later one may do. The reserve is made again when there is
+//     room.
+//   - A write or flush that failed in another way: nobody knows what is on the disk. The file
+//     is closed, and degraded until it was looked over and opened again.
+//
+// A degraded store tries its file again every five minutes, by whoever calls Mend, and then
+// asks for all that is to be remembered.
 //
 // A Store is safe for concurrent use; bbolt has one writer at a time.
 package store

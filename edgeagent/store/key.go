@@ -37,10 +37,10 @@ func OpenKey(ctx context.Context, dir, node string) (*seal.Key, error) {
 	case errors.Is(err, os.ErrNotExist):
 	case errors.Is(err, errDamaged):
 		aside, moveErr := quarantine(path)
+		log.Error(errors.Join(err, moveErr), "The node's private key is made anew: pull credentials have to be sealed again", "aside", aside)
 		if moveErr != nil {
-			return nil, errors.Join(err, moveErr)
+			return seal.NewKey() // as long as the process lasts, and the file stays as it is
 		}
-		log.Error(err, "The node's private key is made anew: pull credentials have to be sealed again", "aside", aside)
 	default:
 		return nil, err
 	}

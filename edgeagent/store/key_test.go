@@ -44,7 +44,7 @@ func TestKeyMadeAnew(t *testing.T) {
 	for name, spoil := range map[string]func(string) string{
 		"empty":           func(string) string { return "" },
 		"half":            func(s string) string { return s[:len(s)-10] },
-		"a changed byte":  func(s string) string { return s[:len(s)-5] + "0" + s[len(s)-4:] },
+		"a changed byte":  func(s string) string { return s[:len(s)-5] + "1" + s[len(s)-4:] },
 		"zeros":           func(s string) string { return strings.Repeat("\x00", len(s)) },
 		"very long":       func(s string) string { return s + strings.Repeat("\n", maxKeyBytes) },
 		"of another node": func(s string) string { return strings.Replace(s, "node-1", "node-2", 1) },

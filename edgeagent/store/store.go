@@ -1,9 +1,7 @@
 package store
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -53,6 +51,8 @@ type Entry struct {
 	// RemovedSince is the since of the removal that was carried out last, so that it is
 	// not carried out again on an image that came back for another reason.
 	RemovedSince *time.Time `json:"removedSince,omitempty"`
+	// Lost is since when the image is away that was cached at Digest, nil while it is there.
+	Lost *time.Time `json:"lost,omitempty"`
 	// Resolved is what the registry gave for the tag, nil where that was never asked for.
 	Resolved *Resolved `json:"resolved,omitempty"`
 	// Used is when a container was last seen to use the image, zero for never. It is written
@@ -81,124 +81,88 @@ type Failure struct {
 	Since    time.Time `json:"since"`
 }
 
-// Desired gives the wish, and whether one was ever stored.
-func (s *Store) Desired() (d Desired, found bool, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
-		found, err = get(tx, bucketDesired, keyObject, &d)
-		return err
-	})
-	return d, found, err
+// Change is what one transaction is to store. What is zero stays as it is.
+type Change struct {
+	// Desired is the wish, nil for the one that is stored.
+	Desired *Desired
+	// Save are entries of the ledger, Drop the names of those that go.
+	Save []Entry
+	Drop []string
+	// Notes are appended to the journal. Their Seq is given by the store.
+	Notes []Record
+	// Boot is the node's present boot.
+	Boot string
 }
 
-// PutDesired stores the wish.
-func (s *Store) PutDesired(d Desired) error {
-	return s.update(func(w *writer) error { return w.put(bucketDesired, keyObject, d) })
+// Desired gives the wish, and whether one was ever stored.
+func (s *Store) Desired() (d Desired, found bool, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		found, err = get(tx, bucketDesired, keyObject, &d)
+		return err
+	}, func(k *known) { d, found = k.desired, k.found })
+	return d, found, err
 }
 
 // Ledger gives all entries by name.
 func (s *Store) Ledger() (map[string]Entry, error) {
 	entries := map[string]Entry{}
-	err := s.db.View(func(tx *bolt.Tx) error {
-		return each(tx, bucketLedger, func(key string, b []byte) error {
-			var e Entry
-			if err := decode(bucketLedger, key, b, &e); err != nil {
-				return err
-			}
-			entries[key] = e
-			return nil
-		})
-	})
+	err := s.view(func(tx *bolt.Tx) error { return readLedger(tx, entries) },
+		func(k *known) { entries = k.ledger })
 	return entries, err
 }
 
-// Save stores entries and drops names, in one transaction, if that changes anything.
-func (s *Store) Save(entries []Entry, drop []string) error {
-	return s.update(func(w *writer) error {
-		for _, e := range entries {
-			if err := w.put(bucketLedger, e.Name, e); err != nil {
-				return err
-			}
+func readLedger(tx *bolt.Tx, into map[string]Entry) error {
+	return each(tx, bucketLedger, func(key string, b []byte) error {
+		var e Entry
+		if err := decode(bucketLedger, key, b, &e); err != nil {
+			return err
 		}
-		for _, name := range drop {
-			if err := w.drop(bucketLedger, name); err != nil {
-				return err
-			}
-		}
+		into[key] = e
 		return nil
 	})
 }
 
-// writer is a write transaction that knows whether it wrote anything.
-type writer struct {
-	tx    *bolt.Tx
-	wrote bool
-}
-
-// update runs a write transaction. It commits only if something was written: bbolt
-// flushes the disk twice even for an empty commit.
-func (s *Store) update(change func(*writer) error) error {
-	tx, err := s.db.Begin(true)
-	if err != nil {
-		return fmt.Errorf("writing store: %w", err)
-	}
-	w := &writer{tx: tx}
-	if err := change(w); err != nil || !w.wrote {
-		return errors.Join(err, tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("writing store: %w", err)
-	}
-	return nil
-}
-
-// put stores a record unless an equal one stands there.
-func (w *writer) put(bucket, key string, v any) error {
-	b, err := encode(bucket, key, v)
-	if err != nil {
+// Boot gives the boot of the node that was stored last, "" when none was.
+func (s *Store) Boot() (id string, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		_, err := get(tx, bucketMeta, keyBoot, &id)
 		return err
-	}
-	in := w.tx.Bucket([]byte(bucket))
-	if bytes.Equal(in.Get([]byte(key)), b) {
-		return nil
-	}
-	w.wrote = true
-	if err := in.Put([]byte(key), b); err != nil {
-		return fmt.Errorf("writing record %s/%s: %w", bucket, key, err)
-	}
-	return nil
+	}, func(*known) {})
+	return id, err
 }
 
-// drop removes a record if there is one.
-func (w *writer) drop(bucket, key string) error {
-	in := w.tx.Bucket([]byte(bucket))
-	if in.Get([]byte(key)) == nil {
-		return nil
+// Write stores a change in one transaction, if it changes anything. A wish goes into its
+// snapshots too, also while the store itself cannot be used.
+func (s *Store) Write(c Change) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.update(func(w *writer) error { return w.change(c) })
+	if c.Desired != nil {
+		err = errors.Join(err, s.wish.keep(*c.Desired))
 	}
-	w.wrote = true
-	if err := in.Delete([]byte(key)); err != nil {
-		return fmt.Errorf("dropping record %s/%s: %w", bucket, key, err)
-	}
-	return nil
+	return err
 }
 
-// get reads a record and says whether there is one.
-func get(tx *bolt.Tx, bucket, key string, v any) (bool, error) {
-	in := tx.Bucket([]byte(bucket))
-	if in == nil {
-		return false, fmt.Errorf("bucket %s is missing: %w", bucket, errDamaged)
+func (w *writer) change(c Change) error {
+	if c.Desired != nil {
+		if err := w.put(bucketDesired, keyObject, *c.Desired); err != nil {
+			return err
+		}
 	}
-	b := in.Get([]byte(key))
-	if b == nil {
-		return false, nil
+	for _, e := range c.Save {
+		if err := w.put(bucketLedger, e.Name, e); err != nil {
+			return err
+		}
 	}
-	return true, decode(bucket, key, b, v)
-}
-
-// each visits the records of a bucket. The bytes are only valid during the visit.
-func each(tx *bolt.Tx, bucket string, visit func(key string, b []byte) error) error {
-	in := tx.Bucket([]byte(bucket))
-	if in == nil {
-		return fmt.Errorf("bucket %s is missing: %w", bucket, errDamaged)
+	for _, name := range c.Drop {
+		if err := w.drop(bucketLedger, name); err != nil {
+			return err
+		}
 	}
-	return in.ForEach(func(k, v []byte) error { return visit(string(k), v) })
+	if c.Boot != "" {
+		if err := w.put(bucketMeta, keyBoot, c.Boot); err != nil {
+			return err
+		}
+	}
+	return w.note(c.Notes)
 }

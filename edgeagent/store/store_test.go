@@ -48,7 +48,7 @@ func TestReopenRemembers(t *testing.T) {
 	}}
 	entry := Entry{Name: "docker.io/library/app:v1", Digest: "sha256:x", Previous: []string{"sha256:w"},
 		Failure: &Failure{Digest: "sha256:y", Reason: "NotFound", Attempts: 2, Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}}
-	if err := errors.Join(s.PutDesired(desired), s.Save([]Entry{entry, {Name: "gone"}}, nil), s.Save(nil, []string{"gone", "never"}), s.Close()); err != nil {
+	if err := errors.Join(s.Write(Change{Desired: &desired}), s.Write(Change{Save: []Entry{entry, {Name: "gone"}}}), s.Write(Change{Drop: []string{"gone", "never"}}), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 
@@ -76,7 +76,7 @@ func TestNothingNewIsNotWritten(t *testing.T) {
 	t.Parallel()
 	s, _ := open(t, t.TempDir(), "n1")
 	write := func() error {
-		return errors.Join(s.PutDesired(Desired{UID: "u"}), s.Save([]Entry{{Name: "a"}}, []string{"b"}))
+		return errors.Join(s.Write(Change{Desired: &Desired{UID: "u"}}), s.Write(Change{Save: []Entry{{Name: "a"}}, Drop: []string{"b"}}))
 	}
 	if err := write(); err != nil {
 		t.Fatal(err)
@@ -96,6 +96,7 @@ func TestOpenOutcomes(t *testing.T) {
 		harm    func(t *testing.T, path string)
 		node    string
 		wantErr error
+		wantWhy error
 		aside   bool
 	}{
 		"intact":                    {harm: func(*testing.T, string) {}},
@@ -108,8 +109,8 @@ func TestOpenOutcomes(t *testing.T) {
 		"a bucket lost":             {harm: edit(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte(bucketLedger)) }), aside: true},
 		"a newer schema": {harm: edit(func(tx *bolt.Tx) error {
 			w := &writer{tx: tx}
-			return w.put(bucketMeta, keyIdentity, identity{Schema: schema + 1, Node: "n1"})
-		}), wantErr: ErrNewer},
+			return w.put(bucketMeta, keyIdentity, Identity{Schema: schema + 1, Node: "n1"})
+		}), wantWhy: ErrNewer},
 		"open elsewhere": {harm: lock, wantErr: ErrLocked},
 	}
 	for name, tc := range tests {
@@ -117,7 +118,7 @@ func TestOpenOutcomes(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			s, _ := open(t, dir, "n1")
-			if err := errors.Join(s.Save(entries(200), nil), s.Close()); err != nil {
+			if err := errors.Join(s.Write(Change{Save: entries(200)}), s.Close()); err != nil {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, FileName)
@@ -126,9 +127,12 @@ func TestOpenOutcomes(t *testing.T) {
 				tc.node = "n1"
 			}
 
-			s, origin, err := Open(t.Context(), dir, tc.node, inChild)
+			s, origin, err := openWithin(t.Context(), dir, tc.node, inChild, 0)
 			if !errors.Is(err, tc.wantErr) || (err == nil) != (tc.wantErr == nil) {
 				t.Fatalf("Open error = %v, want %v", err, tc.wantErr)
+			}
+			if !errors.Is(origin.Degraded, tc.wantWhy) || (origin.Degraded == nil) != (tc.wantWhy == nil) {
+				t.Fatalf("degraded for %v, want %v", origin.Degraded, tc.wantWhy)
 			}
 			if (origin.Aside != "") != tc.aside || origin.New != tc.aside {
 				t.Errorf("origin = %+v, want moved aside %v", origin, tc.aside)
@@ -172,7 +176,7 @@ func TestNoWrongValue(t *testing.T) {
 	for _, e := range entries(50) {
 		want[e.Name] = e
 	}
-	if err := errors.Join(s.Save(entries(50), nil), s.Close()); err != nil {
+	if err := errors.Join(s.Write(Change{Save: entries(50)}), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	intact, err := os.ReadFile(filepath.Join(dir, FileName))
@@ -199,14 +203,14 @@ func TestNoWrongValue(t *testing.T) {
 // ledgerOf opens a copy with one bit flipped and gives its ledger, nil if it was refused.
 func ledgerOf(t *testing.T, intact []byte, at, bit int) map[string]Entry {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), FileName)
+	s := newStore(t.Context(), t.TempDir(), "n1", inChild)
 	b := append([]byte(nil), intact...)
 	b[at] ^= 1 << bit
-	if err := os.WriteFile(path, b, 0o600); err != nil {
+	if err := os.WriteFile(s.path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := load(t.Context(), path, "n1", inChild)
-	if err != nil {
+	var err error
+	if s.db, err = s.load(t.Context()); err != nil {
 		if !IsDamage(err) {
 			t.Fatalf("byte %d bit %d: %v", at, bit, err)
 		}
@@ -286,7 +290,7 @@ func TestAnEndedCheckIsNoDamage(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		s, _ := open(t, dir, "n1")
-		if err := errors.Join(s.Save(entries(3), nil), s.Close()); err != nil {
+		if err := errors.Join(s.Write(Change{Save: entries(3)}), s.Close()); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -309,8 +313,12 @@ func TestRefusalIsNoDamage(t *testing.T) {
 	if err := os.Symlink(FileName, filepath.Join(dir, FileName)); err != nil { // ELOOP stands for EROFS, ENOMEM and others
 		t.Fatal(err)
 	}
-	if _, origin, err := Open(t.Context(), dir, "n1", inChild); err == nil || IsDamage(err) || origin.Aside != "" {
-		t.Errorf("Open: %+v, %v, want an error that is no damage", origin, err)
+	s, origin := open(t, dir, "n1")
+	if origin.Degraded == nil || IsDamage(origin.Degraded) || origin.Aside != "" {
+		t.Errorf("Open: %+v, want a degraded store and no damage", origin)
+	}
+	if err := s.Write(Change{Save: entries(1)}); err == nil || err.Error() != origin.Degraded.Error() {
+		t.Errorf("Write: %v, want %v", err, origin.Degraded)
 	}
 	for errno, want := range map[syscall.Errno]bool{syscall.EROFS: true, syscall.ENOMEM: true, syscall.EMFILE: true, syscall.EACCES: true, syscall.EIO: false} {
 		if got := refused(fmt.Errorf("opening: %w", &os.PathError{Op: "open", Err: errno})); got != want {

@@ -39,16 +39,19 @@ type Damaged struct {
 	What     string   `json:"what"`
 }
 
-// Verification gives what was stored last, and whether anything was.
+// Verification gives what was stored last, and whether anything was: nothing while the file
+// cannot be used.
 func (s *Store) Verification() (v Verification, found bool, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
+	err = s.view(func(tx *bolt.Tx) error {
 		found, err = get(tx, bucketMeta, keyVerification, &v)
 		return err
-	})
+	}, func(*known) {})
 	return v, found, err
 }
 
 // PutVerification stores it.
 func (s *Store) PutVerification(v Verification) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.update(func(w *writer) error { return w.put(bucketMeta, keyVerification, v) })
 }

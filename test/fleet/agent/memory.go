@@ -27,14 +27,6 @@ func (m *memory) Desired() (store.Desired, bool, error) {
 	return m.desired, m.found, nil
 }
 
-// PutDesired stores the wish.
-func (m *memory) PutDesired(d store.Desired) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.desired, m.found = d, true
-	return nil
-}
-
 // Ledger gives all entries by name.
 func (m *memory) Ledger() (map[string]store.Entry, error) {
 	m.mu.Lock()
@@ -42,14 +34,23 @@ func (m *memory) Ledger() (map[string]store.Entry, error) {
 	return maps.Clone(m.ledger), nil
 }
 
-// Save stores entries and drops names.
-func (m *memory) Save(entries []store.Entry, drop []string) error {
+// Boot gives none: these nodes never boot.
+func (m *memory) Boot() (string, error) { return "", nil }
+
+// Mend finds nothing to mend.
+func (m *memory) Mend() (bool, error) { return false, nil }
+
+// Write stores what changed. There is no journal.
+func (m *memory) Write(c store.Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, e := range entries {
+	if c.Desired != nil {
+		m.desired, m.found = *c.Desired, true
+	}
+	for _, e := range c.Save {
 		m.ledger[e.Name] = e
 	}
-	for _, name := range drop {
+	for _, name := range c.Drop {
 		delete(m.ledger, name)
 	}
 	return nil
