@@ -92,6 +92,9 @@ type Options struct {
 	// Resolver is asked for tags that are this node's to resolve; nil where nobody can be,
 	// which fails such images.
 	Resolver Resolver
+	// Rest is called when nothing is under way any more, for what is better done then than
+	// at once; nil does nothing.
+	Rest func()
 	// Intact knows what a power cut damaged; nil where nobody looks.
 	Intact Intact
 }
@@ -138,6 +141,8 @@ type Agent struct {
 	owes      debts
 	counters  counters
 	card      *rate.Limiter // what the disk is to bear
+	resting   bool
+	removing  string // names that were said to be removed last
 	last      []metav1.Condition
 	input     plan.Input // of steps
 	space     space
@@ -329,6 +334,7 @@ func (a *Agent) pass(ctx context.Context) due {
 	a.answerPleas(ctx)
 	next := due{look: a.bring(ctx), ask: a.inquire(ctx)}
 	a.report()
+	a.rest()
 	return next
 }
 
@@ -414,7 +420,10 @@ func (a *Agent) tidy(ctx context.Context) bool {
 		err = errors.Join(err, a.driver.Pin(call, a.steps.Pin...))
 	}
 	if len(names) > 0 {
-		klog.FromContext(ctx).Info("Removing images", "names", names)
+		if now := fmt.Sprint(names); now != a.removing { // what cannot be removed is tried again for ever
+			a.removing = now
+			klog.FromContext(ctx).Info("Removing images", "names", names)
+		}
 		err = errors.Join(err, a.driver.Remove(call, names...))
 	}
 	a.trouble.note(ctx, withTidying, err, "Images not removed, let go or pinned, trying again")

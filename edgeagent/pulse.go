@@ -18,6 +18,7 @@ type pulse struct {
 	mu    sync.Mutex // guards what follows
 	depth int        // of turn within turn
 	since time.Time  // of the present turn's last sign of life, zero while there is none
+	turns int64      // so far
 }
 
 // turn marks a turn of the loop until end is called.
@@ -26,6 +27,7 @@ func (p *pulse) turn() (end func()) {
 	defer p.mu.Unlock()
 	if p.depth++; p.depth == 1 {
 		p.since = time.Now()
+		p.turns++
 	}
 	return func() {
 		p.mu.Lock()

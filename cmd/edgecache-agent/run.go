@@ -25,6 +25,7 @@ import (
 	"edgecache.dev/edgeagent/intake"
 	"edgecache.dev/edgeagent/keyring"
 	"edgecache.dev/edgeagent/local"
+	"edgecache.dev/edgeagent/quiet"
 	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/containerd"
@@ -41,7 +42,8 @@ func run(ctx context.Context, c *config) error {
 	if err := log.SetLevel("error"); err != nil { // of containerd's packages, which warn of what is no trouble
 		return err
 	}
-	logger := klog.FromContext(ctx)
+	logger := quiet.Logger(klog.FromContext(ctx))
+	ctx = klog.NewContext(ctx, logger)
 	logger.Info("Starting", "program", "edgecache-agent", "version", version.Get().GitVersion, "config", c)
 	memory, err := remember(ctx, c)
 	if err != nil {
@@ -72,6 +74,7 @@ func run(ctx context.Context, c *config) error {
 	reporter, teller := report.NewReporter(client), report.NewTeller(client, memory)
 	agent := edgeagent.New(memory, driver, reporter, verify.options(edgeagent.Options{
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, Built: built(), BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
+		Rest:   debug.FreeOSMemory, // a pull's buffers would stay for as long as nothing else needs them
 		Prober: source, Reserve: keepFree(ctx, c),
 	}))
 	verify.look = agent.Look

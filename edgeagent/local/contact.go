@@ -8,6 +8,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
 
 	"edgecache.dev/internal/brief"
 )
@@ -33,16 +34,24 @@ type noting struct {
 func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := n.to.RoundTrip(r)
 	if err == nil || !errors.Is(err, context.Canceled) { // told to stop: says nothing of the server
-		n.contact.note(err)
+		n.contact.note(r.Context(), err)
 	}
 	return response, err
 }
 
-func (c *Contact) note(err error) {
+// note takes in how a request ended, and logs when that is another way than before.
+func (c *Contact) note(ctx context.Context, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	before := c.err
 	if c.err = err; err == nil {
 		c.heard = time.Now()
+	}
+	switch log := klog.FromContext(ctx); {
+	case before == nil && err != nil:
+		log.Info("The API server does not answer, working from memory", "err", err)
+	case before != nil && err == nil:
+		log.Info("The API server answers again", "was", before)
 	}
 }
 

@@ -16,6 +16,7 @@ package quiet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -123,7 +124,7 @@ func with(kv []any, left int) []any {
 	if left == 0 {
 		return kv
 	}
-	return append(kv[:len(kv):len(kv)], "leftOut", left)
+	return append(slices.Clip(kv), "leftOut", left)
 }
 
 // said is what was said lately.

@@ -49,7 +49,7 @@ func TestTheControllerTellsHowItIs(t *testing.T) {
 	}
 }
 
-// served gives the address that a program says it serves on.
+// served gives the address that a program said last that it serves on.
 func (w *world) served(p *process.Process) string {
 	w.Helper()
 	var address string
@@ -58,11 +58,11 @@ func (w *world) served(p *process.Process) string {
 		if err != nil {
 			return fmt.Errorf("reading log: %w", err)
 		}
-		found := regexp.MustCompile(`Serving .* address="([^"]+)"`).FindSubmatch(log)
-		if found == nil {
+		found := regexp.MustCompile(`Serving .* address="([^"]+)"`).FindAllSubmatch(log, -1)
+		if len(found) == 0 {
 			return errors.New("not yet")
 		}
-		address = string(found[1])
+		address = string(found[len(found)-1][1])
 		return nil
 	})
 	return address

@@ -171,6 +171,9 @@ func (p *Product) Agent(ctx context.Context, n *node.Node, args ...string) (*pro
 	return n.Run("agent", append(argv, args...))
 }
 
+// AgentProgram is the path of the agent's program, for commands other than run.
+func (p *Product) AgentProgram() string { return p.programs.agent }
+
 // StateDir is where the agent of a node keeps what it remembers.
 func StateDir(n *node.Node) string { return filepath.Join(n.Dir(), "edgecache") }
 
