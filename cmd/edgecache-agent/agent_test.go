@@ -31,6 +31,7 @@ func TestValidate(t *testing.T) {
 		"a range with bits":     {func(c *config) { c.GuardedRanges = []string{"10.0.0.0/8", "10.96.0.1/12"} }, `guardedRanges[1]: Invalid value: "10.96.0.1/12": has bits set beyond its length: write 10.96.0.0/12`},
 		"a host with a scheme":  {func(c *config) { c.AllowedHosts = []string{"https://auth.example"} }, `allowedHosts[0]: Invalid value: "https://auth.example": must be a host without a scheme`},
 		"a reserve of nothing":  {func(c *config) { c.DiskReserve = "much" }, `diskReserve: Invalid value: "much": "much" is no number of bytes`},
+		"plugins of nowhere":    {func(c *config) { c.ImageCredentialProviderConfig = "/etc/p.yaml" }, "imageCredentialProviderBinDir: Required"},
 		"a negative poll":       {func(c *config) { c.Poll = -1 }, "poll: Invalid value"},
 	}
 	for name, tc := range tests {

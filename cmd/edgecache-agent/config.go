@@ -46,6 +46,11 @@ type config struct {
 	// pull and tried after those that the controller sealed for the node; default the kubelet's, /var/lib/kubelet/config.json. A file that is not there
 	// is no credentials.
 	DockerConfig string `mapstructure:"dockerConfig"`
+	// ImageCredentialProviderConfig is the kubelet's CredentialProviderConfig, a file or a
+	// folder: its plugins are asked after the docker config file. Default "", none.
+	ImageCredentialProviderConfig string `mapstructure:"imageCredentialProviderConfig"`
+	// ImageCredentialProviderBinDir is the folder of these plugins.
+	ImageCredentialProviderBinDir string `mapstructure:"imageCredentialProviderBinDir"`
 	// Workers is how many images are brought in at a time; 1 to 16, default 2.
 	Workers int `mapstructure:"workers"`
 	// BlobsAtOnce is how many blobs of an image are fetched at a time; 1 to 16, default 3.
@@ -104,6 +109,8 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.CRIOConfigDir, "crio-config-dir", c.CRIOConfigDir, "CRI-O's folder of drop-in configuration, where images are pinned; empty pins none there")
 	fs.StringSliceVar(&c.HostsDirs, "hosts-dirs", c.HostsDirs, "directories with hosts.toml files per registry: mirrors, CAs, plain HTTP")
 	fs.StringVar(&c.DockerConfig, "docker-config", c.DockerConfig, "docker config file with pull credentials; need not exist")
+	fs.StringVar(&c.ImageCredentialProviderConfig, "image-credential-provider-config", c.ImageCredentialProviderConfig, "the kubelet's configuration of credential provider plugins, a file or a folder")
+	fs.StringVar(&c.ImageCredentialProviderBinDir, "image-credential-provider-bin-dir", c.ImageCredentialProviderBinDir, "folder of the kubelet's credential provider plugins")
 	fs.IntVar(&c.Workers, "workers", c.Workers, "images brought in at a time, 1 to 16")
 	fs.IntVar(&c.BlobsAtOnce, "blobs-at-once", c.BlobsAtOnce, "blobs of an image fetched at a time, 1 to 16")
 	fs.StringVar(&c.DiskReserve, "disk-reserve", c.DiskReserve, "what stays free of the image file system, such as 10% or 2Gi; empty keeps clear of the kubelet's image garbage collection and evictions")
@@ -138,6 +145,9 @@ func (c *config) Validate() field.ErrorList {
 		if _, err := reserve.Parse(c.DiskReserve); err != nil {
 			errs = append(errs, field.Invalid(at("diskReserve"), c.DiskReserve, err.Error()))
 		}
+	}
+	if c.ImageCredentialProviderConfig != "" && c.ImageCredentialProviderBinDir == "" {
+		errs = append(errs, field.Required(at("imageCredentialProviderBinDir"), "with imageCredentialProviderConfig, set it to the folder of the plugins as for the kubelet"))
 	}
 	if c.Poll < 0 {
 		errs = append(errs, field.Invalid(at("poll"), c.Poll.String(), "must not be negative"))

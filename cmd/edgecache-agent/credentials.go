@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"k8s.io/klog/v2"
 
 	"edgecache.dev/api/imageref"
+	"edgecache.dev/edgeagent/credentialprovider"
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/keyring"
 	"edgecache.dev/registrycheck/keychain"
@@ -19,14 +22,36 @@ const dockerHub = "registry-1.docker.io"
 // logins gives the logins for an image at a host, in the order to try them.
 type logins = func(name imageref.Reference, host string) ([]fetch.Login, error)
 
-// credentials gives those that the wish has for an image, and then the node's own out of a
-// docker config file, as the kubelet tries a pod's before its own. The file is read anew for
-// each pull, so that a rotated one needs no restart. No file is no credentials.
-func credentials(ring *keyring.Ring, file string) logins {
+// credentials gives those that the wish has for an image, and then the node's own: out of a
+// docker config file, and from the kubelet's plugins, as the kubelet tries a pod's before its
+// own. The file is read anew for each pull, so that a rotated one needs no restart. No file
+// is no credentials; plugins may be nil.
+func credentials(ring *keyring.Ring, file string, plugins *credentialprovider.Providers) logins {
 	return func(name imageref.Reference, host string) ([]fetch.Login, error) {
 		own, err := fromFile(file, name, host)
-		return append(ring.For(name, host), own...), err
+		all := append(ring.For(name, host), own...)
+		if plugins == nil {
+			return all, err
+		}
+		// Without the context of a pull, as what one pull learns serves the next.
+		found, perr := plugins.For(context.Background(), name, host)
+		return append(all, found...), errors.Join(err, perr)
 	}
+}
+
+// credentialPlugins loads the kubelet's plugins, nil where none are configured.
+func credentialPlugins(ctx context.Context, c *config) (*credentialprovider.Providers, error) {
+	if c.ImageCredentialProviderConfig == "" {
+		return nil, nil //nolint:nilnil // none are configured
+	}
+	plugins, err := credentialprovider.Load(c.ImageCredentialProviderConfig, c.ImageCredentialProviderBinDir)
+	if err != nil {
+		return nil, err
+	}
+	if skipped := plugins.Skipped(); len(skipped) > 0 {
+		klog.FromContext(ctx).Info("Credential providers that must have a pod's service account token are not asked: give these images a pull secret", "providers", skipped)
+	}
+	return plugins, nil
 }
 
 // fromFile gives what a docker config file has for a host.

@@ -52,7 +52,7 @@ func TestCredentials(t *testing.T) {
 		"https://index.docker.io/v1/": {"username": "hub", "password": "3"},
 		"token.example": {"identitytoken": "4"},
 		"bearer.example": {"registrytoken": "7"}
-	}}`))
+	}}`), nil)
 	tests := map[string]struct {
 		image, host string
 		want        []string
@@ -82,7 +82,7 @@ func TestCredentials(t *testing.T) {
 func TestCredentialsAreReadAnew(t *testing.T) {
 	t.Parallel()
 	file := dockerConfig(t, `{"auths": {"r.example": {"username": "first", "password": "9"}}}`)
-	login, ref := credentials(ring(t), file), mustParse(t, "r.example/app:v1")
+	login, ref := credentials(ring(t), file, nil), mustParse(t, "r.example/app:v1")
 	for _, want := range []string{"first 9 ", "rotated 9 "} {
 		if got, err := login(ref, "r.example"); err != nil || !cmp.Equal(shown(got), []string{want}) {
 			t.Errorf("%q, %v, want %q", shown(got), err, want)
@@ -101,7 +101,7 @@ func TestCredentialsAreReadAnew(t *testing.T) {
 func TestNoCredentials(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"", filepath.Join(t.TempDir(), "none.json")} {
-		got, err := credentials(ring(t), file)(mustParse(t, "r.example/app:v1"), "r.example")
+		got, err := credentials(ring(t), file, nil)(mustParse(t, "r.example/app:v1"), "r.example")
 		if len(got) != 0 || err != nil {
 			t.Errorf("with file %q: %q, %v", file, shown(got), err)
 		}

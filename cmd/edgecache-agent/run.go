@@ -54,7 +54,11 @@ func run(ctx context.Context, c *config) error {
 		return errors.Join(err, memory.Close())
 	}
 	ring := keyring.New(key)
-	login := credentials(ring, c.DockerConfig)
+	plugins, err := credentialPlugins(ctx, c)
+	if err != nil {
+		return errors.Join(err, memory.Close())
+	}
+	login := credentials(ring, c.DockerConfig, plugins) //nolint:contextcheck // asked for in pulls, which have none to give
 	source := fetch.NewRegistry(fetch.RegistryOptions{
 		HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion, DialContext: c.guard().DialContext,
 	})
