@@ -19,6 +19,7 @@ import (
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/local"
+	"edgecache.dev/edgeagent/offlinestart"
 	"edgecache.dev/edgeagent/plan"
 	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/reserve"
@@ -97,6 +98,8 @@ type Options struct {
 	Rest func()
 	// Intact knows what a power cut damaged; nil where nobody looks.
 	Intact Intact
+	// Kubelet gives what the kubelet is configured with; nil where none starts containers.
+	Kubelet func() offlinestart.Kubelet
 }
 
 const (
@@ -144,7 +147,8 @@ type Agent struct {
 	resting   bool
 	removing  string // names that were said to be removed last
 	last      []metav1.Condition
-	input     plan.Input // of steps
+	risk      *metav1.Condition // OfflineStartAtRisk, as of the last look
+	input     plan.Input        // of steps
 	space     space
 	wg        sync.WaitGroup
 }
@@ -367,6 +371,7 @@ func (a *Agent) look(ctx context.Context) error {
 		Sandbox: info.SandboxImage,
 	}
 	a.steps = plan.Next(a.input)
+	a.risk = a.assess()
 	a.seen = seen{uid: a.desired.UID, generation: a.desired.Generation}
 	a.remember(ctx, append(a.lost(), a.witness()...), a.steps.Drop)
 	return nil
@@ -445,7 +450,7 @@ func (a *Agent) report() {
 		Work:       a.work(),
 		Unanswered: a.unanswered(),
 		Node:       a.node(),
-		Trouble:    a.trouble.String(),
+		Trouble:    a.trouble.String(), OfflineStart: a.risk,
 	}, a.last)
 	a.last = status.Conditions
 	if a.desired.UID != "" { // else there is nobody to report to yet

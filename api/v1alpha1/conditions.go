@@ -33,6 +33,19 @@ const (
 	// NodeConditionSettingsNotHonoured is True when a setting has no effect with the
 	// node's container runtime, such as pin: Always with Docker. Only present while True.
 	NodeConditionSettingsNotHonoured = "SettingsNotHonoured"
+	// NodeConditionOfflineStartAtRisk is True when pods may not start from the images that
+	// the node holds while no registry answers. Unknown while that cannot be told; absent
+	// where no containers run.
+	NodeConditionOfflineStartAtRisk = "OfflineStartAtRisk"
+)
+
+// Reasons of OfflineStartAtRisk, besides LazyContent.
+const (
+	ReasonNoRiskFound         = "NoRiskFound"         // nothing is known that speaks against it
+	ReasonKubeletConfigUnread = "KubeletConfigUnread" // what the kubelet asks registries is not known
+	ReasonCredentialsVerified = "CredentialsVerified" // the kubelet asks registries about images that are there
+	ReasonSandboxImageMissing = "SandboxImageMissing" // the image of pod sandboxes is not on the node
+	ReasonPullsNotSynced      = "PullsNotSynced"      // a power cut may damage what was pulled
 )
 
 // Reasons of ImageCache conditions.

@@ -114,7 +114,7 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&c.Workers, "workers", c.Workers, "images brought in at a time, 1 to 16")
 	fs.IntVar(&c.BlobsAtOnce, "blobs-at-once", c.BlobsAtOnce, "blobs of an image fetched at a time, 1 to 16")
 	fs.StringVar(&c.DiskReserve, "disk-reserve", c.DiskReserve, "what stays free of the image file system, such as 10% or 2Gi; empty keeps clear of the kubelet's image garbage collection and evictions")
-	fs.StringVar(&c.KubeletConfig, "kubelet-config", c.KubeletConfig, "the kubelet's configuration file, for its thresholds; need not exist")
+	fs.StringVar(&c.KubeletConfig, "kubelet-config", c.KubeletConfig, "the kubelet's configuration file, for its thresholds and what it asks registries; need not exist")
 	fs.DurationVar(&c.Poll, "poll", c.Poll, "time between looks at the runtime without a hint that something changed; 0 picks one")
 	c.addLinkFlags(fs)
 	fs.StringVar(&c.ServeAddress, "serve-address", c.ServeAddress, `where /healthz, /readyz and /metrics are served by plain HTTP; "" serves nothing`)

@@ -79,7 +79,7 @@ func run(ctx context.Context, c *config) error {
 	agent := edgeagent.New(memory, driver, reporter, verify.options(edgeagent.Options{
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, Built: built(), BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
 		Rest:   debug.FreeOSMemory, // a pull's buffers would stay for as long as nothing else needs them
-		Prober: source, Reserve: keepFree(ctx, c),
+		Prober: source, Reserve: keepFree(ctx, c), Kubelet: c.kubelet(),
 	}))
 	verify.look = agent.Look
 	defer serve(ctx, c, agent, contact)()

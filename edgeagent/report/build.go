@@ -39,6 +39,8 @@ type State struct {
 	Node       Node
 	// Trouble says what keeps the agent from doing all it should, "" when nothing.
 	Trouble string
+	// OfflineStart is the condition OfflineStartAtRisk, nil where it is not judged.
+	OfflineStart *metav1.Condition
 }
 
 // Node is what is reported of the node itself.
@@ -265,6 +267,11 @@ func (s *State) conditions(images []v1alpha1.NodeImageStatus) []metav1.Condition
 	}
 	if c := s.unsupported(); c != nil {
 		out = append(out, *c)
+	}
+	if s.OfflineStart != nil {
+		c := *s.OfflineStart
+		c.Message = Cut(c.Message)
+		out = append(out, c)
 	}
 	return out
 }

@@ -173,6 +173,9 @@ type Info struct {
 	// SandboxImage is what the runtime makes pod sandboxes of. Zero while it is not known:
 	// that is no error of Info, and says nothing against what was known before.
 	SandboxImage imageref.Reference
+	// Unsynced says that nobody could sync to disk what the runtime pulled: a power cut may
+	// damage what counts as complete.
+	Unsynced bool
 }
 
 // Can says whether the driver has a capability.

@@ -77,8 +77,10 @@ type Driver struct {
 	sandbox sandbox.Memory
 	pins    pinner
 
-	mu        sync.Mutex // guards what follows
-	hasLeases *bool      // nil until the runtime has answered
+	mu        sync.Mutex      // guards what follows
+	hasLeases *bool           // nil until the runtime has answered
+	synced    map[string]bool // IDs of the images that were there when the disk was synced last
+	unsynced  bool            // it could not be, since then
 }
 
 var (
@@ -128,6 +130,7 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 	info := runtime.Info{
 		Name: v.GetRuntimeName(), Version: v.GetRuntimeVersion(), Platform: platforms.DefaultString(),
 		Capabilities: capabilities(v.GetRuntimeName(), leased, d.canPin(ctx, v.GetRuntimeName())), SandboxImage: d.sandboxImage(ctx),
+		Unsynced: d.isUnsynced(),
 	}
 	if all := fs.GetImageFilesystems(); len(all) > 0 {
 		info.Root = all[0].GetFsId().GetMountpoint()

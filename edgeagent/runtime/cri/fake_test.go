@@ -30,6 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // server is a runtime that is not containerd: without leases, and with or without the
 // ability to remove one name. What it serves is what tests put into registry.
 type server struct {
+	root string // the directory of its images
 	api.UnimplementedImageServiceServer
 	api.UnimplementedRuntimeServiceServer
 	name string
@@ -75,7 +76,7 @@ func (s *server) Version(context.Context, *api.VersionRequest) (*api.VersionResp
 }
 
 func (s *server) ImageFsInfo(context.Context, *api.ImageFsInfoRequest) (*api.ImageFsInfoResponse, error) {
-	return &api.ImageFsInfoResponse{ImageFilesystems: []*api.FilesystemUsage{{FsId: &api.FilesystemIdentifier{Mountpoint: "/var/lib/containers"}}}}, nil
+	return &api.ImageFsInfoResponse{ImageFilesystems: []*api.FilesystemUsage{{FsId: &api.FilesystemIdentifier{Mountpoint: filepath.Join("/", s.root)}}}}, nil
 }
 
 func (s *server) ListContainers(context.Context, *api.ListContainersRequest) (*api.ListContainersResponse, error) {
@@ -156,7 +157,7 @@ func (s *server) RemoveImage(_ context.Context, r *api.RemoveImageRequest) (*api
 
 func serve(t *testing.T, name string, creds func(imageref.Reference, string) ([]fetch.Login, error)) (*server, *cri.Driver) {
 	t.Helper()
-	s := &server{name: name, registry: map[string]digest.Digest{}, images: map[string]*api.Image{}}
+	s := &server{root: "/var/lib/not-there", name: name, registry: map[string]digest.Digest{}, images: map[string]*api.Image{}}
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
 	if err != nil {
@@ -205,7 +206,7 @@ func TestRuntimeWithoutLeases(t *testing.T) {
 	name := parse(t, "r.example/app:v1")
 	s.registry[name.String()] = first
 	info, err := d.Info(t.Context())
-	want := runtime.Info{Name: "cri-o", Version: "1.0", Platform: info.Platform, Root: "/var/lib/containers", Capabilities: []runtime.Capability{runtime.CanUntag}}
+	want := runtime.Info{Name: "cri-o", Version: "1.0", Platform: info.Platform, Root: "/var/lib/not-there", Capabilities: []runtime.Capability{runtime.CanUntag}}
 	if diff := cmp.Diff(want, info, cmp.AllowUnexported(imageref.Reference{})); err != nil || diff != "" {
 		t.Errorf("%v, info (-want +got):\n%s", err, diff)
 	}

@@ -108,6 +108,7 @@ func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.sync(ctx, all)
 	compressed, err := d.canLease(ctx)
 	if err != nil {
 		return nil, err

