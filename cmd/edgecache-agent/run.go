@@ -82,7 +82,7 @@ func run(ctx context.Context, c *config) error {
 		Prober: source, Reserve: keepFree(ctx, c), Kubelet: c.kubelet(),
 	}))
 	verify.look = agent.Look
-	defer serve(ctx, c, agent, contact)()
+	defer serve(ctx, c, agent, contact, memory)()
 	err = together(ctx, agent.Run,
 		func(ctx context.Context) {
 			intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter, teller})

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"time"
 
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -11,6 +13,7 @@ import (
 	"edgecache.dev/edgeagent"
 	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/metrics"
+	"edgecache.dev/edgeagent/store"
 	"edgecache.dev/internal/pause"
 )
 
@@ -20,10 +23,10 @@ const serveRetry = time.Minute
 // serve tells how the agent stands, on its socket and on its address, until stop is
 // called. What cannot be served is said and does not stop the agent: nobody is there to
 // free a port.
-func serve(ctx context.Context, c *config, agent *edgeagent.Agent, contact *local.Contact) (stop func()) {
+func serve(ctx context.Context, c *config, agent *edgeagent.Agent, contact *local.Contact, memory *store.Store) (stop func()) {
 	tell := func() local.Status {
 		s := agent.Status()
-		s.Node, s.APIServer = c.NodeName, contact.Status()
+		s.Node, s.APIServer, s.Store = c.NodeName, contact.Status(), cost(c, memory)
 		return s
 	}
 	legacyregistry.CustomMustRegister(metrics.New(tell))
@@ -39,6 +42,16 @@ func serve(ctx context.Context, c *config, agent *edgeagent.Agent, contact *loca
 	done := make(chan struct{})
 	go func() { defer close(done); listen(ctx, &endpoints) }()
 	return func() { cancel(); <-done; closeSocket() }
+}
+
+// cost tells what the agent's memory cost so far.
+func cost(c *config, memory *store.Store) *local.Store {
+	stats := memory.Stats()
+	told := &local.Store{Commits: stats.Commits, BytesWritten: stats.Bytes}
+	if info, err := os.Stat(filepath.Join(c.StateDir, store.FileName)); err == nil {
+		told.SizeBytes = info.Size()
+	}
+	return told
 }
 
 // listen serves the endpoints until the context ends, as soon as the address is free.

@@ -47,6 +47,7 @@ type Status struct {
 	Disk      *v1alpha1.DiskStatus      `json:"disk,omitempty"`
 	APIServer *APIServer                `json:"apiServer,omitempty"`
 	Links     []v1alpha1.RegistryStatus `json:"registries,omitempty"`
+	Store     *Store                    `json:"store,omitempty"`
 	// Conditions are those of the NodeImageCache: Ready, and what is the matter.
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 	Counters   Counters           `json:"counters"`
@@ -92,6 +93,15 @@ type APIServer struct {
 	HeardSecondsAgo *float64 `json:"heardSecondsAgo,omitempty"`
 	// Error of the last request, where that had no answer.
 	Error string `json:"error,omitempty"`
+}
+
+// Store is what the agent's memory cost since the agent was started.
+type Store struct {
+	// Commits are writes that reached the disk, BytesWritten what they handed to it.
+	Commits      uint64 `json:"commits"`
+	BytesWritten uint64 `json:"bytesWritten"`
+	// SizeBytes of the file now.
+	SizeBytes int64 `json:"sizeBytes"`
 }
 
 // Counters count since the agent was started.

@@ -30,7 +30,7 @@ type Collector struct {
 type described struct {
 	images, attempts, fetched, rate, passes, memory, runtime *metrics.Desc
 	contact, silence, registry, capacity, available          *metrics.Desc
-	condition                                                *metrics.Desc
+	commits, written, size, condition                        *metrics.Desc
 }
 
 // New makes a collector of what tell gives.
@@ -48,6 +48,9 @@ func New(tell func() local.Status) *Collector {
 		registry:  desc("registry_up", "1 if a registry is reachable; absent where that is not known.", "host"),
 		capacity:  desc("disk_capacity_bytes", "Size of the file system that holds the images."),
 		available: desc("disk_available_bytes", "Free space there."),
+		commits:   desc("store_commits_total", "Writes of the agent's memory that reached the disk."),
+		written:   desc("store_written_bytes_total", "Bytes that those handed to it."),
+		size:      desc("store_size_bytes", "Size of the file."),
 		condition: desc("condition", "1 for each condition of the NodeImageCache that is True, 0 for others.", "type"),
 	}}
 }
@@ -56,7 +59,7 @@ func New(tell func() local.Status) *Collector {
 func (c *Collector) DescribeWithStability(to chan<- *metrics.Desc) {
 	for _, d := range []*metrics.Desc{
 		c.of.images, c.of.attempts, c.of.fetched, c.of.rate, c.of.passes, c.of.memory, c.of.runtime,
-		c.of.contact, c.of.silence, c.of.registry, c.of.capacity, c.of.available, c.of.condition,
+		c.of.contact, c.of.silence, c.of.registry, c.of.capacity, c.of.available, c.of.commits, c.of.written, c.of.size, c.of.condition,
 	} {
 		to <- d
 	}
@@ -86,6 +89,11 @@ func (c *Collector) CollectWithStability(to chan<- metrics.Metric) {
 	if s.Disk != nil {
 		gauge(c.of.capacity, float64(s.Disk.Capacity))
 		gauge(c.of.available, float64(s.Disk.Available))
+	}
+	if s.Store != nil {
+		counter(c.of.commits, int64(s.Store.Commits))
+		counter(c.of.written, int64(s.Store.BytesWritten))
+		gauge(c.of.size, float64(s.Store.SizeBytes))
 	}
 	for _, cond := range s.Conditions {
 		gauge(c.of.condition, number(cond.Status == metav1.ConditionTrue), cond.Type)

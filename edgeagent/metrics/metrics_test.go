@@ -19,6 +19,7 @@ func TestMetrics(t *testing.T) {
 		Source: local.FromRuntime, UptimeSeconds: 60, Summary: local.Summary{Wished: 3, Cached: 2, Failed: 1, BytesPerSecond: 7},
 		Runtime:   local.Runtime{RuntimeInfo: v1alpha1.RuntimeInfo{Name: "containerd"}},
 		Disk:      &v1alpha1.DiskStatus{Capacity: 100, Available: 40},
+		Store:     &local.Store{Commits: 3, BytesWritten: 4096, SizeBytes: 65536},
 		APIServer: &local.APIServer{Reachable: metav1.ConditionFalse, HeardSecondsAgo: new(30.5)},
 		Links: []v1alpha1.RegistryStatus{
 			{Host: "a.example", Reachable: metav1.ConditionTrue}, {Host: "b.example", Reachable: metav1.ConditionFalse}, {Host: "c.example", Reachable: metav1.ConditionUnknown},
@@ -54,9 +55,12 @@ edgecache_agent_images{phase="Removing"} 0
 # TYPE edgecache_agent_registry_up gauge
 edgecache_agent_registry_up{host="a.example"} 1
 edgecache_agent_registry_up{host="b.example"} 0
+# HELP edgecache_agent_store_commits_total [ALPHA] Writes of the agent's memory that reached the disk.
+# TYPE edgecache_agent_store_commits_total counter
+edgecache_agent_store_commits_total 3
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), prefix+"apiserver_silence_seconds", prefix+"condition",
-		prefix+"fetched_bytes_total", prefix+"image_attempts_total", prefix+"images", prefix+"registry_up"); err != nil {
+		prefix+"fetched_bytes_total", prefix+"image_attempts_total", prefix+"images", prefix+"registry_up", prefix+"store_commits_total"); err != nil {
 		t.Error(err)
 	}
 	isDocumented(t, registry)
@@ -70,7 +74,7 @@ func isDocumented(t *testing.T, from metrics.KubeRegistry) {
 		t.Fatal(err)
 	}
 	families, err := from.Gather()
-	if err != nil || len(families) < 13 {
+	if err != nil || len(families) < 16 {
 		t.Fatalf("%d metrics, error %v", len(families), err)
 	}
 	for _, f := range families {
