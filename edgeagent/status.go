@@ -17,6 +17,7 @@ import (
 	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/store"
+	"edgecache.dev/internal/clock"
 )
 
 var (
@@ -54,13 +55,14 @@ func (c *counters) ended(t *attempt) {
 // waits for nothing.
 func (a *Agent) Status() local.Status {
 	now := time.Now()
-	s := local.Status{Schema: local.Schema, Source: local.FromMemory}
+	s := local.Status{Schema: local.Schema, Source: local.FromMemory, ClockNotSet: !clock.IsSet(now)}
 	v := a.view.Load()
 	if v == nil {
 		s.Time = metav1.NewTime(now)
 		return s // the store is being read
 	}
 	s = v.status
+	s.ClockNotSet = !clock.IsSet(now)
 	s.Time, s.UptimeSeconds = metav1.NewTime(now), now.Sub(a.began).Seconds()
 	s.Images = slices.Clone(s.Images)
 	for i := range s.Images {

@@ -75,11 +75,11 @@ r.example/web:v1   Pending    -         waits for its turn
 		t.Errorf("wide table, error %v:\n%s", err, &out)
 	}
 	out.Reset()
-	none := Status{Source: FromMemory, Runtime: Runtime{Error: "no such socket"}, APIServer: &APIServer{}}
+	none := Status{ClockNotSet: true, Source: FromMemory, Runtime: Runtime{Error: "no such socket"}, APIServer: &APIServer{}}
 	if err := none.Table(&out, false); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"as remembered", "does not answer: no such socket", "never heard", "nobody has said", "No images are wished here."} {
+	for _, want := range []string{"as remembered", "does not answer: no such socket", "never heard", "not set: it says", "nobody has said", "No images are wished here."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("an agent that has just started lacks %q:\n%s", want, &out)
 		}

@@ -27,7 +27,9 @@ type Status struct {
 	Schema int `json:"schema"`
 	// Time of the answer.
 	Time metav1.Time `json:"time"`
-	Node string      `json:"node,omitempty"`
+	// ClockNotSet says that the node's clock cannot be right: nobody has set it yet.
+	ClockNotSet bool   `json:"clockNotSet,omitempty"`
+	Node        string `json:"node,omitempty"`
 	// AgentVersion and BootID are the agent's and the node's; Uptime is the agent's, in
 	// seconds.
 	AgentVersion  string  `json:"agentVersion,omitempty"`

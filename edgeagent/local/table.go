@@ -52,6 +52,9 @@ func (s *Status) headings() [][2]string {
 		{"Agent:", fmt.Sprintf("%s, running for %s", cmp.Or(s.AgentVersion, "unknown version"), round(s.UptimeSeconds))},
 		{"Runtime:", s.runtime()},
 	}
+	if s.ClockNotSet {
+		lines = append(lines, [2]string{"Clock:", "not set: it says " + since(&s.Time)})
+	}
 	if s.Disk != nil {
 		text := fmt.Sprintf("%s free of %s", report.HumanBytes(s.Disk.Available), report.HumanBytes(s.Disk.Capacity))
 		if s.Disk.Reserve > 0 {

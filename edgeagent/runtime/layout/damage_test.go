@@ -3,6 +3,7 @@ package layout_test
 import (
 	"context"
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -321,6 +322,7 @@ func TestOldLeftoversGo(t *testing.T) {
 		t.Fatal("want half a pull")
 	}
 	w.reg.Set(fetchtest.Faults{})
+	w.asOf(t, time.Unix(3600, 0)) // the clock was not set then
 	w.reopen(t)
 	if len(w.files(t, "ingest")) != 1 || len(w.files(t, "blobs/sha256")) <= len(before) {
 		t.Fatal("half a pull is gone after a restart")
@@ -329,6 +331,29 @@ func TestOldLeftoversGo(t *testing.T) {
 	w.reopen(t)
 	if diff := cmp.Diff(before, w.files(t, "blobs/sha256")); diff != "" || len(w.files(t, "ingest")) != 0 {
 		t.Errorf("ingests %v, blobs (-want +got):\n%s", w.files(t, "ingest"), diff)
+	}
+}
+
+// asOf dates all that was fetched.
+func (w *world) asOf(t *testing.T, at time.Time) {
+	t.Helper()
+	err := filepath.WalkDir(w.options.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		if name := e.Name(); name == "updatedat" || name == "startedat" {
+			text, err := at.MarshalText()
+			if err == nil {
+				err = os.WriteFile(path, text, 0o600)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return os.Chtimes(path, at, at)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

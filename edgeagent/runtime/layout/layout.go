@@ -53,6 +53,7 @@ type Driver struct {
 	root    *os.Root
 	store   content.Store
 	pulls   serial.Group[digest.Digest]
+	began   time.Time
 
 	// mu guards index.json and the removal of blobs, so that nobody names an image while
 	// its blobs are being removed.
@@ -79,7 +80,7 @@ func New(o Options) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the layout directory: %w", err)
 	}
-	d := &Driver{options: o, root: root, active: map[digest.Digest]int{}, facts: map[digest.Digest]fetch.Image{}}
+	d := &Driver{options: o, root: root, began: time.Now(), active: map[digest.Digest]int{}, facts: map[digest.Digest]fetch.Image{}}
 	if err := d.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening layout %s: %w", o.Dir, err), root.Close())
 	}

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/internal/clock"
 )
 
 // set is a set of blobs.
@@ -143,7 +144,7 @@ func (d *Driver) sweepOld(ctx context.Context, idx *ocispec.Index) error {
 	before := time.Now().Add(-d.options.KeepUnnamed)
 	var errs []error
 	err = d.store.Walk(ctx, func(info content.Info) error {
-		if !keep[info.Digest] && info.CreatedAt.Before(before) {
+		if !keep[info.Digest] && d.writtenBefore(info.CreatedAt, before) {
 			errs = append(errs, d.removeBlob(ctx, info.Digest))
 		}
 		return nil
@@ -157,6 +158,15 @@ func (d *Driver) sweepOld(ctx context.Context, idx *ocispec.Index) error {
 	return errors.Join(errs...)
 }
 
+// writtenBefore says whether something is old. What was written while the clock was not set
+// may have been a moment ago: it counts as written when the driver was made.
+func (d *Driver) writtenBefore(at, before time.Time) bool {
+	if !clock.IsSet(at) {
+		at = d.began
+	}
+	return at.Before(before)
+}
+
 func (d *Driver) abortOld(ctx context.Context, before time.Time) error {
 	ingests, err := d.store.ListStatuses(ctx)
 	if err != nil {
@@ -164,7 +174,7 @@ func (d *Driver) abortOld(ctx context.Context, before time.Time) error {
 	}
 	var errs []error
 	for _, in := range ingests {
-		if in.UpdatedAt.Before(before) {
+		if d.writtenBefore(in.UpdatedAt, before) {
 			errs = append(errs, d.store.Abort(ctx, in.Ref))
 		}
 	}

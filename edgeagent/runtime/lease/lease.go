@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+
+	"edgecache.dev/internal/clock"
 )
 
 const (
@@ -20,10 +22,6 @@ const (
 
 	labelPull   = "edgecache.dev/pull"
 	labelExpire = "containerd.io/gc.expire"
-
-	// clockFloor is a second of which every clock that was ever set is past: 2026-01-01.
-	// Boxes without a battery-backed clock begin years before it.
-	clockFloor = 1767225600
 
 	// settleTimeout bounds the deleting of an old lease at the end of a use.
 	settleTimeout = 10 * time.Second
@@ -137,18 +135,15 @@ func (l *Lease) renew(ctx context.Context, now time.Time) error {
 func due(l leases.Lease, ttl time.Duration, now time.Time) bool {
 	expires, err := time.Parse(time.RFC3339, l.Labels[labelExpire])
 	if err != nil {
-		return isSet(now) // made while the clock was not
+		return clock.IsSet(now) // made while the clock was not
 	}
 	return expires.Sub(now) < ttl*2/3
 }
 
-// isSet says whether the clock has been set since the node was switched on.
-func isSet(now time.Time) bool { return now.Unix() >= clockFloor }
-
 // labels of a lease that is made now. While the clock is not set it does not expire.
 func (l *Lease) labels(now time.Time) map[string]string {
 	labels := map[string]string{labelPull: l.digest.String()}
-	if isSet(now) {
+	if clock.IsSet(now) {
 		labels[labelExpire] = now.Add(l.keeper.TTL).Format(time.RFC3339)
 	}
 	return labels
