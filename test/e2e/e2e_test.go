@@ -50,8 +50,14 @@ type world struct {
 
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
+	return newWorldWith(t, nodes, "")
+}
+
+// newWorldWith starts a world whose kubelets are configured in YAML.
+func newWorldWith(t *testing.T, nodes int, kubelet string) *world {
+	t.Helper()
 	lab := cluster.ForTest(t, cluster.Options{
-		Runtime: cluster.Containerd, Nodes: nodes, Sites: 2, PreloadPause: true,
+		Runtime: cluster.Containerd, Nodes: nodes, Sites: 2, PreloadPause: true, Kubelet: kubelet,
 		ControllerManager: &controlplane.ControllerManager{}, Scheduler: &controlplane.Scheduler{},
 	})
 	p, err := product.Install(t.Context(), lab)
