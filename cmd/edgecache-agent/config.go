@@ -27,9 +27,9 @@ type config struct {
 	Kubeconfig string `mapstructure:"kubeconfig"`
 	// StateDir holds what the agent remembers; default /var/lib/edgecache.
 	StateDir string `mapstructure:"stateDir"`
-	// Runtime is containerd (default), cri or layout.
+	// Runtime is containerd, cri or layout; default "", what fits the runtime that is found.
 	Runtime string `mapstructure:"runtime"`
-	// RuntimeEndpoint is the socket of the runtime; default that of containerd.
+	// RuntimeEndpoint is the socket of the runtime; default "", found by itself.
 	RuntimeEndpoint string `mapstructure:"runtimeEndpoint"`
 	// Namespace in containerd that the kubelet uses; default k8s.io.
 	Namespace string `mapstructure:"namespace"`
@@ -41,6 +41,7 @@ type config struct {
 	// default /etc/crio/crio.conf.d. "", or a folder that is not there, pins nothing on CRI-O.
 	CRIOConfigDir string `mapstructure:"crioConfigDir"`
 	// HostsDirs hold hosts.toml files per registry, as containerd's config_path does.
+	// Default: those of the distribution that is found, and the usual ones.
 	HostsDirs []string `mapstructure:"hostsDirs"`
 	// DockerConfig is a docker config file with pull credentials, read anew for each
 	// pull and tried after those that the controller sealed for the node; default the kubelet's, /var/lib/kubelet/config.json. A file that is not there
@@ -88,8 +89,7 @@ func defaults() *config {
 	}
 	return &config{
 		NodeName: host, StateDir: "/var/lib/edgecache",
-		Runtime: runtimeContainerd, RuntimeEndpoint: "unix:///run/containerd/containerd.sock", Namespace: "k8s.io",
-		HostsDirs:    []string{"/etc/containerd/certs.d", "/etc/docker/certs.d"},
+		Namespace:    "k8s.io",
 		DockerConfig: "/var/lib/kubelet/config.json", CRIOConfigDir: "/etc/crio/crio.conf.d",
 		Workers: 2, BlobsAtOnce: 3,
 		KubeletConfig: "/var/lib/kubelet/config.yaml",
@@ -101,13 +101,13 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.NodeName, "node-name", c.NodeName, "name of the Node")
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "path of a kubeconfig; empty uses the pod's service account")
 	fs.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory for what the agent remembers")
-	fs.StringVar(&c.Runtime, "runtime", c.Runtime, "what keeps the images: containerd, cri (any runtime with a CRI socket) or layout (an OCI image layout, no runtime)")
-	fs.StringVar(&c.RuntimeEndpoint, "runtime-endpoint", c.RuntimeEndpoint, "socket of the container runtime")
+	fs.StringVar(&c.Runtime, "runtime", c.Runtime, "what keeps the images: containerd, cri (any runtime with a CRI socket) or layout (an OCI image layout, no runtime); empty picks by the socket")
+	fs.StringVar(&c.RuntimeEndpoint, "runtime-endpoint", c.RuntimeEndpoint, "socket of the container runtime; empty finds it")
 	fs.StringVar(&c.Namespace, "namespace", c.Namespace, "namespace in containerd that the kubelet uses")
 	fs.StringVar(&c.Snapshotter, "snapshotter", c.Snapshotter, "snapshotter that the kubelet uses; empty asks containerd")
 	fs.StringVar(&c.LayoutDir, "layout-dir", c.LayoutDir, "directory for the images with --runtime layout (default <state-dir>/images)")
 	fs.StringVar(&c.CRIOConfigDir, "crio-config-dir", c.CRIOConfigDir, "CRI-O's folder of drop-in configuration, where images are pinned; empty pins none there")
-	fs.StringSliceVar(&c.HostsDirs, "hosts-dirs", c.HostsDirs, "directories with hosts.toml files per registry: mirrors, CAs, plain HTTP")
+	fs.StringSliceVar(&c.HostsDirs, "hosts-dirs", c.HostsDirs, "directories with hosts.toml files per registry: mirrors, CAs, plain HTTP; empty takes the usual ones of the runtime")
 	fs.StringVar(&c.DockerConfig, "docker-config", c.DockerConfig, "docker config file with pull credentials; need not exist")
 	fs.StringVar(&c.ImageCredentialProviderConfig, "image-credential-provider-config", c.ImageCredentialProviderConfig, "the kubelet's configuration of credential provider plugins, a file or a folder")
 	fs.StringVar(&c.ImageCredentialProviderBinDir, "image-credential-provider-bin-dir", c.ImageCredentialProviderBinDir, "folder of the kubelet's credential provider plugins")
@@ -129,7 +129,7 @@ func (c *config) Validate() field.ErrorList {
 		errs = append(errs, field.Invalid(at("nodeName"), c.NodeName, msgs[0]+": set --node-name to the name that kubectl get nodes shows"))
 	}
 	switch c.Runtime {
-	case runtimeContainerd, runtimeCRI, runtimeLayout:
+	case "", runtimeContainerd, runtimeCRI, runtimeLayout:
 	default:
 		errs = append(errs, field.NotSupported(at("runtime"), c.Runtime, []string{runtimeContainerd, runtimeCRI, runtimeLayout}))
 	}

@@ -45,6 +45,12 @@ func run(ctx context.Context, c *config) error {
 	logger := quiet.Logger(klog.FromContext(ctx))
 	ctx = klog.NewContext(ctx, logger)
 	logger.Info("Starting", "program", "edgecache-agent", "version", version.Get().GitVersion, "config", c)
+	if err := c.found(ctx, "/"); err != nil {
+		if ctx.Err() != nil {
+			return nil // told to stop before there was a runtime
+		}
+		return err
+	}
 	memory, err := remember(ctx, c)
 	if err != nil {
 		return err
@@ -138,14 +144,13 @@ func remember(ctx context.Context, c *config) (*store.Store, error) {
 
 func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver, error) {
 	options := fetch.Options{Parallel: c.BlobsAtOnce, Limiter: c.limiter()}
-	socket := strings.TrimPrefix(c.RuntimeEndpoint, "unix://")
 	switch c.Runtime {
 	case runtimeContainerd:
 		return containerd.New(containerd.Options{
-			Address: socket, Namespace: c.Namespace, Snapshotter: c.Snapshotter, Source: source, Fetch: options, LeaseTTL: keepPartial,
+			Address: c.RuntimeEndpoint, Namespace: c.Namespace, Snapshotter: c.Snapshotter, Source: source, Fetch: options, LeaseTTL: keepPartial,
 		})
 	case runtimeCRI:
-		return cri.New(cri.Options{Address: socket, Credentials: login, LeaseTTL: keepPartial, CRIOConfigDir: c.CRIOConfigDir})
+		return cri.New(cri.Options{Address: c.RuntimeEndpoint, Credentials: login, LeaseTTL: keepPartial, CRIOConfigDir: c.CRIOConfigDir})
 	case runtimeLayout:
 		return layout.New(layout.Options{
 			Dir: cmp.Or(c.LayoutDir, filepath.Join(c.StateDir, "images")), Source: source, Fetch: options,
