@@ -100,6 +100,12 @@ type Options struct {
 	Intact Intact
 	// Kubelet gives what the kubelet is configured with; nil where none starts containers.
 	Kubelet func() offlinestart.Kubelet
+	// Links says which registries are down; nil where nobody knows.
+	Links Links
+	// Windows say when images may be pulled; nil is always.
+	Windows Windows
+	// LinkSettings are those in use that not every driver can honour.
+	LinkSettings report.LinkSettings
 }
 
 const (
@@ -141,6 +147,7 @@ type Agent struct {
 	inquiries map[string]*inquiry
 	hinted    bool // the runtime tells of changes
 	trouble   trouble
+	gate      gate
 	owes      debts
 	counters  counters
 	card      *rate.Limiter // what the disk is to bear
@@ -179,7 +186,7 @@ func New(memory Memory, driver runtime.Driver, reporter Reporter, options Option
 	}
 	return &Agent{
 		memory: memory, driver: driver, reporter: reporter, options: options,
-		began: time.Now(), counters: counters{attempts: map[string]int64{}},
+		began: time.Now(), counters: counters{attempts: map[string]int64{}}, gate: newGate(),
 		mail: make(chan struct{}, 1), attempts: map[string]*attempt{}, inquiries: map[string]*inquiry{}, owes: debts{names: map[string]bool{}},
 		card: rate.NewLimiter(rate.Every(writeEvery), writeBurst),
 	}
@@ -337,6 +344,7 @@ func (a *Agent) pass(ctx context.Context) due {
 	}
 	a.answerPleas(ctx)
 	next := due{look: a.bring(ctx), ask: a.inquire(ctx)}
+	a.await()
 	a.report()
 	a.rest()
 	return next
@@ -451,6 +459,8 @@ func (a *Agent) report() {
 		Unanswered: a.unanswered(),
 		Node:       a.node(),
 		Trouble:    a.trouble.String(), OfflineStart: a.risk,
+		Held: a.held(),
+		Link: a.options.LinkSettings,
 	}, a.last)
 	a.last = status.Conditions
 	if a.desired.UID != "" { // else there is nobody to report to yet
@@ -476,6 +486,9 @@ func (a *Agent) node() report.Node {
 	n := report.Node{Runtime: a.info, BootID: a.options.BootID, AgentVersion: a.options.Version, Key: a.key()}
 	if disk, err := a.diskOf(a.info.Root); err == nil {
 		n.Disk = disk
+	}
+	if a.options.Links != nil {
+		n.Registries = a.options.Links.Registries()
 	}
 	return n
 }

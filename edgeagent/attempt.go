@@ -27,10 +27,13 @@ const (
 // attempt is the work on one image: running, or waiting for its next turn.
 type attempt struct {
 	digest   string
+	registry string
 	failures int32
 	next     time.Time // not before; zero means now
 	since    time.Time // of the present phase
 	brought  bool      // the last run ended well
+	waits    bool      // for its registry, which is down
+	scout    bool      // it was let through all the same
 
 	// The room that it takes (room.go):
 	priority   int32
@@ -45,18 +48,19 @@ type attempt struct {
 	hopeless   bool         // what is there of it is to go
 
 	// While running:
-	cancel context.CancelFunc // nil when not running
-	err    error              // written by the attempt before it reports back
+	cancel context.CancelCauseFunc // nil when not running
+	err    error                   // written by the attempt before it reports back
 	size   atomic.Int64
 	done   atomic.Int64
 	start  atomic.Int64 // done at the first report; -1 before
 	meter  *meter       // of the present run
 }
 
+// running is how many turns are taken. Scouts take none.
 func (a *Agent) running() int {
 	n := 0
 	for _, t := range a.attempts {
-		if t.cancel != nil {
+		if t.cancel != nil && !t.scout {
 			n++
 		}
 	}
@@ -74,31 +78,52 @@ func (a *Agent) runningNames() map[string]bool {
 	return names
 }
 
-// bring starts attempts for missing images, cancels those no longer wished, and says when
-// the next pass is due.
+// bring starts attempts for missing images that nothing holds, cancels those no longer
+// wished, and says when the next pass is due.
 func (a *Agent) bring(ctx context.Context) time.Time {
 	missing := map[string]bool{}
 	for i := range a.steps.Missing {
 		missing[a.steps.Missing[i].Ref.String()] = true
 	}
 	a.dismiss(missing)
-	due := time.Now().Add(a.poll())
+	now := time.Now()
+	due := sooner(now.Add(a.poll()), a.closes(now))
 	var ready []turn
+	clear(a.gate.holds)
+	clear(a.gate.pulls)
 	for i := range a.steps.Missing {
 		img := &a.steps.Missing[i]
 		t := a.attempt(img)
 		t.priority = img.Priority
+		h := a.hold(img, t, now)
+		if h != nil && (t.cancel == nil || t.scout) {
+			a.gate.holds[img.Ref.String()] = *h
+		}
 		switch {
+		case t.cancel != nil && (h == nil || !a.interrupts(h, t)):
 		case t.cancel != nil:
-		case time.Now().Before(t.next):
+			t.cancel(errHeld)
+		case h != nil && h.scout && !a.scouting():
+			a.sendScout(ctx, img, t)
+		case h != nil:
+			due = sooner(due, h.until)
+		case now.Before(t.next):
 			due = earlier(due, t.next)
 		case !a.fits(ctx, img, t):
 		default:
-			ready = append(ready, turn{t.next, func() { a.start(ctx, img, t) }})
+			ready = append(ready, turn{t.next, func() { a.start(ctx, img, t, false) }})
 		}
 	}
 	takeTurns(ready, a.options.Workers-a.running())
 	return due
+}
+
+// sooner is earlier of a time that may not be set.
+func sooner(a, b time.Time) time.Time {
+	if b.IsZero() {
+		return a
+	}
+	return earlier(a, b)
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -124,7 +149,7 @@ func (a *Agent) dismiss(missing map[string]bool) {
 		switch {
 		case missing[name]:
 		case t.cancel != nil:
-			t.cancel()
+			t.cancel(nil)
 		default:
 			delete(a.attempts, name)
 		}
@@ -138,24 +163,25 @@ func (a *Agent) attempt(img *plan.Image) *attempt {
 	switch {
 	case !ok:
 	case t.digest == img.Digest.String():
+		t.registry = img.Ref.Registry()
 		return t
 	case t.cancel != nil:
-		t.cancel()
+		t.cancel(nil)
 		return t // until it let go
 	}
-	t = &attempt{digest: img.Digest.String(), since: time.Now()}
+	t = &attempt{digest: img.Digest.String(), registry: img.Ref.Registry(), since: time.Now()}
 	a.attempts[name] = t
 	return t
 }
 
-func (a *Agent) start(ctx context.Context, img *plan.Image, t *attempt) {
-	ctx, stop := context.WithCancelCause(ctx)
-	t.cancel = func() { stop(nil) }
+func (a *Agent) start(ctx context.Context, img *plan.Image, t *attempt, scout bool) {
+	ctx, t.cancel = context.WithCancelCause(ctx)
+	t.scout = scout
 	t.since, t.err, t.granted = time.Now(), nil, false
 	t.start.Store(-1)
 	t.meter = new(meter)
 	name := img.Ref.String()
-	request := runtime.Request{Name: img.Ref, Digest: img.Digest, Pin: img.Pin, Size: img.Size, Admit: a.admit(img, t, stop)}
+	request := runtime.Request{Name: img.Ref, Digest: img.Digest, Pin: img.Pin, Size: img.Size, Admit: a.admit(img, t, t.cancel)}
 	a.wg.Go(func() {
 		klog.FromContext(ctx).V(1).Info("Bringing image", "image", name, "digest", img.Digest)
 		if t.err = a.mend(ctx, img.Digest); t.err == nil {
@@ -188,10 +214,19 @@ func (a *Agent) settle(ctx context.Context, name string) {
 		return
 	}
 	cancelled := errors.Is(t.err, context.Canceled)
-	t.cancel()
+	t.cancel(nil)
 	t.cancel = nil
 	a.counters.ended(t)
 	log := klog.FromContext(ctx)
+	switch {
+	case errors.Is(t.err, errHeld):
+		log.V(1).Info("Image held back, what came of it stays", "image", name)
+		t.since = time.Now()
+		t.letGo(true)
+		return
+	case !cancelled:
+		a.observe(t)
+	}
 	switch {
 	case t.err == nil:
 		log.Info("Image is there", "image", name, "digest", t.digest, "bytes", t.size.Load(), "took", time.Since(t.since).Round(time.Millisecond))
@@ -224,10 +259,15 @@ func (a *Agent) failed(ctx context.Context, name string, t *attempt, err error) 
 		return
 	}
 	t.letGo(runtime.Transient(err) && (!ok || !t.swell()))
-	t.failures++
+	log := klog.FromContext(ctx)
+	if a.notItsFault(t, runtime.ReasonOf(err)) {
+		log = log.V(1) // each few minutes, for as long as the link is down
+	} else {
+		t.failures++
+	}
 	reason, wait := verdict(err, t.failures)
 	t.next = time.Now().Add(wait)
-	klog.FromContext(ctx).Info("Image failed, trying again", "image", name, "reason", reason, "err", err, "attempts", t.failures, "in", wait.Round(time.Second))
+	log.Info("Image failed, trying again", "image", name, "reason", reason, "err", err, "attempts", t.failures, "in", wait.Round(time.Second))
 	a.rememberFailure(ctx, name, store.Failure{Digest: t.digest, Reason: reason, Message: report.Cut(err.Error()), Attempts: t.failures})
 }
 

@@ -24,6 +24,8 @@
 //     keyring opens them for who pulls. The key to seal to is in every status.
 //  7. What happens to an image is recorded once, with the ledger entry that says so, whether
 //     or not the API server is there; package report tells it as Events.
+//  8. What has to wait for a link or a pull window takes no turn, and burns no attempt. What
+//     was fetched of it stays.
 //
 // Failure model: a runtime that does not answer is asked again every few seconds, and the
 // last known state stands, after a start the one that the object's status tells; an image

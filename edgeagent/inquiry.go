@@ -31,6 +31,7 @@ type inquiry struct {
 	reason   string    // of the last failure, "" after an answer
 	next     time.Time // not before; zero means now
 	due      time.Time // of the next periodic question; zero when there is none
+	waits    bool      // for its registry, which is down
 
 	// While being asked:
 	cancel context.CancelFunc // nil when not
@@ -44,14 +45,16 @@ func (a *Agent) inquire(ctx context.Context) time.Time {
 	next := now.Add(a.poll())
 	wanted := map[string]bool{}
 	var ready []turn
+	clear(a.gate.asks)
 	for i := range a.steps.Asks {
 		ask := &a.steps.Asks[i]
 		name := ask.Ref.String()
 		wanted[name] = true
 		q := a.inquiry(name, ask, now)
+		withheld := a.withhold(ask, q, now)
 		at := q.turn(ask)
 		switch {
-		case q.cancel != nil || at.IsZero():
+		case q.cancel != nil || at.IsZero() || withheld:
 		case now.Before(at):
 			next = earlier(next, at)
 		default:

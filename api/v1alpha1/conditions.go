@@ -83,6 +83,7 @@ const (
 	ReasonPlatformMissing  = "PlatformMissing"  // the index has nothing for this node's platform
 	ReasonRuntimeError     = "RuntimeError"     // the container runtime refused or failed
 	ReasonInsufficientDisk = "InsufficientDisk" // the image does not fit under the reserve
+	ReasonOutsideWindow    = "OutsideWindow"    // pulling waits for a window of the agent's settings
 	ReasonInUse            = "InUse"            // removal waits: a container uses the image
 	ReasonInternalError    = "InternalError"    // the controller could not ask: see the message
 	ReasonNodeLimit        = "NodeLimit"        // the node is asked for more images than one node can be

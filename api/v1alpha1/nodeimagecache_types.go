@@ -208,14 +208,15 @@ type NodeImageCacheStatus struct {
 	// +optional
 	Disk *DiskStatus `json:"disk,omitempty"`
 
-	// registries says how the node's link to each registry is. Not set by this release.
+	// registries says how the node's link to each registry is, as far as images come from
+	// it. It is told with what else there is to tell, at most once a minute.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Registries []RegistryStatus `json:"registries,omitempty"`
 
-	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured. Not
-	// set by this release.
+	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured where
+	// the agent has them unpacked. Absent before it did.
 	// +optional
 	UnpackBytesPerSecond int64 `json:"unpackBytesPerSecond,omitempty"`
 
@@ -300,7 +301,8 @@ type NodeImageStatus struct {
 	// bytesPulled is how many of them are on the node, while phase is not Cached.
 	// +optional
 	BytesPulled int64 `json:"bytesPulled,omitempty"`
-	// reason is a CamelCase word for why the phase is Failed, or what Removing waits for.
+	// reason is a CamelCase word for why the phase is Failed, or what Pending or Removing
+	// waits for.
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Reason string `json:"reason,omitempty"`
@@ -394,17 +396,24 @@ type DiskStatus struct {
 	Reserve int64 `json:"reserve,omitempty"`
 }
 
+// LinkState is how a link is.
+type LinkState string
+
 // RegistryStatus is a node's link to one registry.
 type RegistryStatus struct {
 	// host and port of the registry.
 	// +required
 	// +kubebuilder:validation:MaxLength=255
 	Host string `json:"host"`
-	// reachable is True, False or Unknown.
+	// reachable is True, False or Unknown. It is True also while the link comes and goes.
 	// +required
 	// +kubebuilder:validation:Enum=True;False;Unknown
 	Reachable metav1.ConditionStatus `json:"reachable"`
-	// since is when reachable last changed.
+	// state is Up, Down, Flapping (it comes and goes) or Unknown.
+	// +optional
+	// +kubebuilder:validation:Enum=Up;Down;Flapping;Unknown
+	State LinkState `json:"state,omitempty"`
+	// since is when state last changed.
 	// +optional
 	Since metav1.Time `json:"since,omitempty"`
 	// bytesPerSecond is how fast blobs came in lately.

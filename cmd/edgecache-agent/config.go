@@ -62,6 +62,12 @@ type config struct {
 	// BandwidthLimit is bytes per second for all pulls together, such as 2Mi; at least
 	// 16Ki, default "": none.
 	BandwidthLimit string `mapstructure:"bandwidthLimit"`
+	// PullWindows are when images may be pulled, such as "0 1 * * * for 4h in
+	// Europe/Lisbon"; default none: always.
+	PullWindows []string `mapstructure:"pullWindows"`
+	// ProbeInterval is how often a registry that is down is asked whether it is back, while
+	// an image waits for it; 0 never asks, for links that are paid by the byte; default 30s.
+	ProbeInterval time.Duration `mapstructure:"probeInterval"`
 	// GuardedRanges are addresses that no registry may lead the agent to, besides loopback,
 	// link-local and metadata ones; default none.
 	GuardedRanges []string `mapstructure:"guardedRanges"`
@@ -94,6 +100,7 @@ func defaults() *config {
 		Workers: 2, BlobsAtOnce: 3,
 		KubeletConfig: "/var/lib/kubelet/config.yaml",
 		ServeAddress:  "127.0.0.1:10459",
+		ProbeInterval: 30 * time.Second,
 	}
 }
 

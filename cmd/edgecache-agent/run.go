@@ -24,6 +24,7 @@ import (
 	"edgecache.dev/edgeagent/fetch"
 	"edgecache.dev/edgeagent/intake"
 	"edgecache.dev/edgeagent/keyring"
+	"edgecache.dev/edgeagent/links"
 	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/quiet"
 	"edgecache.dev/edgeagent/report"
@@ -65,15 +66,20 @@ func run(ctx context.Context, c *config) error {
 		return errors.Join(err, memory.Close())
 	}
 	login := credentials(ring, c.DockerConfig, plugins) //nolint:contextcheck // asked for in pulls, which have none to give
+	windows, err := c.windows()
+	if err != nil {
+		return errors.Join(err, memory.Close())
+	}
+	watch := links.New(ctx, links.Options{Memory: memory, ProbeInterval: c.ProbeInterval, Network: links.NetworkChanges})
 	source := fetch.NewRegistry(fetch.RegistryOptions{
-		HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion, DialContext: c.guard().DialContext,
+		HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion, DialContext: c.guard().DialContext, Witness: watch,
 	})
-	driver, err := newDriver(c, source, login)
+	driver, err := newDriver(c, source, login) //nolint:contextcheck,nolintlint // opening a layout directory takes no context; the linter sees that only at times
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
 	contact := &local.Contact{}
-	client, err := newClient(c, contact)
+	client, err := newClient(c, contact, watch)
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
@@ -86,14 +92,17 @@ func run(ctx context.Context, c *config) error {
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, Built: built(), BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
 		Rest:   debug.FreeOSMemory, // a pull's buffers would stay for as long as nothing else needs them
 		Prober: source, Reserve: keepFree(ctx, c), Kubelet: c.kubelet(),
+		Links: watch, Windows: windows, LinkSettings: c.linkSettings(),
 	}))
 	verify.look = agent.Look
+	watch.Notify(agent.Look)
 	defer serve(ctx, c, agent, contact, memory)()
 	err = together(ctx, agent.Run,
 		func(ctx context.Context) {
 			intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter, teller})
 		},
 		reporter.Run, teller.Run, verify.run,
+		func(ctx context.Context) { watch.Run(ctx, source) },
 		func(ctx context.Context) { report.Heartbeat(ctx, client) },
 	)
 	logger.Info("Stopped; partial downloads stay")
@@ -160,7 +169,7 @@ func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver,
 	return nil, fmt.Errorf("runtime %q is not known", c.Runtime)
 }
 
-func newClient(c *config, contact *local.Contact) (*report.Client, error) {
+func newClient(c *config, contact *local.Contact, watch *links.Watch) (*report.Client, error) {
 	rc, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("finding the API server (outside a pod, give --kubeconfig): %w", err)
@@ -170,6 +179,7 @@ func newClient(c *config, contact *local.Contact) (*report.Client, error) {
 	rc.UserAgent = "edgecache-agent/" + version.Get().GitVersion
 	rc.ContentType = "application/json"
 	rc.Wrap(contact.Wrap)
+	rc.Wrap(watch.Transport)
 	return report.NewClient(rest.CopyConfig(rc), c.NodeName)
 }
 

@@ -39,6 +39,8 @@ type RegistryOptions struct {
 	// and its mirrors, is trusted in the context as dialguard.Trust has it. Default:
 	// net.Dialer with a timeout of 30 s, or the dial_timeout of hosts.toml.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Witness hears how the connections fare. Default: nobody.
+	Witness Witness
 	// Version is the agent's version for the User-Agent header. Default "unknown".
 	Version string
 }
@@ -56,6 +58,9 @@ func NewRegistry(o RegistryOptions) *Registry {
 	version := o.Version
 	if version == "" {
 		version = "unknown"
+	}
+	if o.Witness == nil {
+		o.Witness = nobody{}
 	}
 	return &Registry{options: o, userAgent: "edgecache-agent/" + version}
 }

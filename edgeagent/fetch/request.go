@@ -93,7 +93,7 @@ func (r *repository) Blob(ctx context.Context, desc ocispec.Descriptor, offset i
 			return err
 		}
 		s = &Stream{
-			Body: resp.Body, Skip: skip, Host: host,
+			Body: r.witnessed(ctx, resp.Body), Skip: skip, Host: host,
 			Reject: func() bool { return r.reject(host) }, Barren: func() { r.passOver(host) },
 		}
 		return nil
@@ -111,11 +111,17 @@ type request struct {
 	resolves bool
 }
 
-// ask sends a request to host after host until use accepts an answer. The error is that of
-// the last host, which is the registry itself where mirrors come before it: a mirror that
-// lacks an image or is down says nothing about the image.
+// ask sends a request to host after host until use accepts an answer, and has it witnessed
+// how that went. The error is that of the last host, which is the registry itself where
+// mirrors come before it: a mirror that lacks an image or is down says nothing about the
+// image.
 func (r *repository) ask(ctx context.Context, q request, use func(host string, resp *http.Response) error) error {
-	ctx = dialguard.Trust(ctx, r.addresses()...)
+	err := r.askEach(dialguard.Trust(ctx, r.addresses()...), q, use)
+	r.witness(ctx, err)
+	return err
+}
+
+func (r *repository) askEach(ctx context.Context, q request, use func(host string, resp *http.Response) error) error {
 	var err error = &Error{Reason: RegistryError, Err: errors.New("the host configuration allows no host to be asked for tags")}
 	for _, h := range r.hosts() {
 		if q.resolves && !h.Capabilities.Has(docker.HostCapabilityResolve) {

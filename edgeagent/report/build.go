@@ -41,6 +41,10 @@ type State struct {
 	Trouble string
 	// OfflineStart is the condition OfflineStartAtRisk, nil where it is not judged.
 	OfflineStart *metav1.Condition
+	// Held says, by image, what keeps it from being brought now.
+	Held map[string]Hold
+	// Link are the settings of the link that are in use.
+	Link LinkSettings
 }
 
 // Node is what is reported of the node itself.
@@ -51,6 +55,8 @@ type Node struct {
 	AgentVersion string
 	// Key is what credentials for the node are sealed to, nil for none.
 	Key *v1alpha1.NodeKey
+	// Registries are the links to registries.
+	Registries []v1alpha1.RegistryStatus
 }
 
 // Build works out the status. Conditions carry over the transition times of before.
@@ -62,10 +68,14 @@ func Build(s State, before []metav1.Condition) v1alpha1.NodeImageCacheStatus {
 		Runtime:            runtimeInfo(s.Node.Runtime),
 		Platform:           s.Node.Runtime.Platform,
 		Disk:               s.Node.Disk,
-		BootID:             s.Node.BootID,
-		AgentVersion:       s.Node.AgentVersion,
-		Key:                s.Node.Key,
-		Conditions:         slices.Clone(before),
+		Registries:         s.Node.Registries,
+
+		UnpackBytesPerSecond: s.Node.Runtime.UnpackBytesPerSecond,
+
+		BootID:       s.Node.BootID,
+		AgentVersion: s.Node.AgentVersion,
+		Key:          s.Node.Key,
+		Conditions:   slices.Clone(before),
 	}
 	status.Summary = s.summary(status.Images)
 	for _, c := range s.conditions(status.Images) {
@@ -161,6 +171,9 @@ func (s *State) missing(img *plan.Image) v1alpha1.NodeImageStatus {
 	}
 	if h, ok := s.Inventory[img.Ref]; ok && h.Digest != "" && h.Digest != img.Digest {
 		st.Current = h.Digest.String()
+	}
+	if h, held := s.Held[name]; held {
+		return s.held(st, h, w)
 	}
 	failure := s.Ledger[name].Failure
 	failed := failure != nil && failure.Digest == st.Digest

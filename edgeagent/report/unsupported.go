@@ -11,6 +11,10 @@ import (
 	"edgecache.dev/edgeagent/runtime"
 )
 
+// LinkSettings are settings of the link that are in use, and that not every driver can
+// honour.
+type LinkSettings struct{ BandwidthLimit, GuardedRanges, PullWindows bool }
+
 // setting is one that not every runtime can honour.
 type setting struct {
 	// needs is the capability without which it has no effect.
@@ -28,6 +32,18 @@ func settings() []setting {
 		asked: (*State).wantsPins,
 		effect: "pin: Always has no effect: the kubelet may collect cached images when the disk fills, and they are pulled again " +
 			"while a registry is reached. Raise the kubelet's imageGCHighThresholdPercent, or use containerd, or CRI-O with --crio-config-dir",
+	}, {
+		needs:  runtime.CanLimit,
+		asked:  func(s *State) bool { return s.Link.BandwidthLimit },
+		effect: "bandwidthLimit has no effect: the runtime pulls by itself. Limit it there, or use the driver containerd",
+	}, {
+		needs:  runtime.CanLimit,
+		asked:  func(s *State) bool { return s.Link.GuardedRanges },
+		effect: "guardedRanges have no effect: the runtime connects by itself. Use the driver containerd",
+	}, {
+		needs:  runtime.CanResume,
+		asked:  func(s *State) bool { return s.Link.PullWindows },
+		effect: "pullWindows throw away half layers: the runtime keeps none, and a pull that a window ends begins anew in the next one",
 	}}
 }
 

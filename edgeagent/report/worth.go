@@ -89,10 +89,11 @@ func strip(s *v1alpha1.NodeImageCacheStatus) {
 }
 
 // underWay says whether images are still to come that have not failed: more will happen
-// soon. What failed may take days, and so may a digest that somebody else is to name.
+// soon. What failed may take days, and so may what waits for a link or a window, and a
+// digest that somebody else is to name.
 func underWay(s *v1alpha1.NodeImageCacheStatus) bool {
 	return slices.ContainsFunc(s.Images, func(i v1alpha1.NodeImageStatus) bool {
-		return i.Digest != "" && i.Attempts == 0 && (i.Phase == v1alpha1.PhasePending || i.Phase == v1alpha1.PhasePulling)
+		return i.Digest != "" && i.Attempts == 0 && i.Reason == "" && (i.Phase == v1alpha1.PhasePending || i.Phase == v1alpha1.PhasePulling)
 	})
 }
 

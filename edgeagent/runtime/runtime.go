@@ -176,6 +176,9 @@ type Info struct {
 	// Unsynced says that nobody could sync to disk what the runtime pulled: a power cut may
 	// damage what counts as complete.
 	Unsynced bool
+	// UnpackBytesPerSecond is how fast the driver had compressed layers unpacked lately, 0
+	// where it did not yet, or does not.
+	UnpackBytesPerSecond int64
 }
 
 // Can says whether the driver has a capability.

@@ -1,5 +1,5 @@
 // Package store is the agent's memory: one bbolt file with what the node should hold, its
-// sandbox image among it, what the agent knows of each image, what happened on the node and
+// sandbox image among it, what the agent knows of each image, how its links were, what happened on the node and
 // was not told yet, and whose file it is. With it the agent works at once after a start, with
 // no API server and no registry. Beside it stand the wish once more, in two snapshots that
 // are replaced in turn; the node's private key, node.key, for pull credentials rest sealed in

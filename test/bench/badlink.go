@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"edgecache.dev/api/client/clientset/versioned"
+	"edgecache.dev/internal/pause"
 	"edgecache.dev/test/lab/cluster"
 	"edgecache.dev/test/lab/machine"
 	"edgecache.dev/test/lab/registry"
@@ -19,33 +21,78 @@ import (
 )
 
 const (
-	// linkSize is one layer of 30 MB; linkSpeed 2 MB/s; the link works for linkUp, then
-	// drops every connection and stays down for linkDown.
-	linkSize, linkSpeed = 30_000_000, 2_000_000
-	linkUp, linkDown    = 5 * time.Second, 2 * time.Second
+	// linkSize is one layer of 200 MB, linkSpeed 2 MB/s.
+	linkSize, linkSpeed = 200_000_000, 2_000_000
 	// The control is what a kubelet does, with shorter pauses: PullImage again and again.
-	plainAttempts, plainPause = 12, 3 * time.Second
+	plainAttempts, plainPause = 15, 3 * time.Second
 )
 
-// badLink pulls one image over a link that drops, with each driver and with plain CRI.
-func badLink(ctx context.Context) ([]row, error) {
-	plain, ended, err := overBadLink(ctx, plainPull)
+// badLinks are the ways in which the link of a node fails, again and again.
+var badLinks = []struct {
+	name     string
+	up, down time.Duration
+	fail     func(ctx context.Context, lab *cluster.Cluster) error
+	mend     func(ctx context.Context, lab *cluster.Cluster) error
+}{
+	{"is silently down 5 s of every 25", 20 * time.Second, 5 * time.Second, silence, unsilence},
+	{"drops every connection each 20 s and refuses new ones for 5 s", 20 * time.Second, 5 * time.Second, refuse, accept},
+}
+
+func silence(ctx context.Context, lab *cluster.Cluster) error {
+	m, err := firstMachine(lab)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	control := fmt.Sprintf("CRI PullImage × %d: %.2f × the image, %s", plainAttempts, plain, map[bool]string{true: "pulled", false: "never pulled"}[ended])
+	return m.Link().Down(ctx)
+}
+
+func unsilence(ctx context.Context, lab *cluster.Cluster) error {
+	m, err := firstMachine(lab)
+	if err != nil {
+		return err
+	}
+	return m.Link().Up(ctx)
+}
+
+func refuse(ctx context.Context, lab *cluster.Cluster) error {
+	return lab.Registry().SetFaults(ctx, registry.Faults{Refuse: true})
+}
+
+func accept(ctx context.Context, lab *cluster.Cluster) error {
+	return lab.Registry().SetFaults(ctx, registry.Faults{BytesPerSecond: linkSpeed})
+}
+
+// firstMachine is the machine of the lab's only node.
+func firstMachine(lab *cluster.Cluster) (*machine.Machine, error) {
+	m, ok := lab.Nodes()[0].Host().(*machine.Machine)
+	if !ok {
+		return nil, errors.New("the node is no machine")
+	}
+	return m, nil
+}
+
+// badLink pulls one image over links that fail, with each driver and with plain CRI.
+func badLink(ctx context.Context) ([]row, error) {
 	var rows []row
-	for _, driver := range []string{"containerd", "cri"} {
-		ours, _, err := overBadLink(ctx, func(ctx context.Context, lab *cluster.Cluster, image string) (bool, error) {
-			return agentPull(ctx, lab, image, "--runtime", driver)
-		})
+	for i := range badLinks {
+		how := badLinks[i].name
+		plain, ended, err := overBadLink(ctx, i, plainPull)
 		if err != nil {
-			return nil, fmt.Errorf("driver %s: %w", driver, err)
+			return nil, fmt.Errorf("plain CRI over a link that %s: %w", how, err)
 		}
-		rows = append(rows, row{
-			fmt.Sprintf("bytes fetched over a link that drops every %s, driver %s", linkUp, driver),
-			fmt.Sprintf("%.3f × the image, pulled", ours), control, fmt.Sprintf("%.3f", ours/plain),
-		})
+		control := fmt.Sprintf("CRI PullImage, up to %d times: %.2f × the image, %s", plainAttempts, plain, map[bool]string{true: "pulled", false: "never pulled"}[ended])
+		for _, driver := range []string{"containerd", "cri"} {
+			ours, _, err := overBadLink(ctx, i, func(ctx context.Context, lab *cluster.Cluster, image string) (bool, error) {
+				return agentPull(ctx, lab, image, "--runtime", driver)
+			})
+			if err != nil {
+				return nil, fmt.Errorf("driver %s over a link that %s: %w", driver, how, err)
+			}
+			rows = append(rows, row{
+				fmt.Sprintf("bytes fetched over a link that %s, driver %s", how, driver),
+				fmt.Sprintf("%.3f × the image, pulled", ours), control, fmt.Sprintf("%.3f", ours/plain),
+			})
+		}
 	}
 	return rows, nil
 }
@@ -54,7 +101,7 @@ func badLink(ctx context.Context) ([]row, error) {
 type pull func(ctx context.Context, lab *cluster.Cluster, image string) (bool, error)
 
 // overBadLink gives the bytes that a pull took, as a multiple of the image's.
-func overBadLink(ctx context.Context, p pull) (times float64, ended bool, err error) {
+func overBadLink(ctx context.Context, link int, p pull) (times float64, ended bool, err error) {
 	lab, err := cluster.Start(ctx, cluster.Options{Runtime: cluster.Containerd, Nodes: 1, PreloadPause: true})
 	if err != nil {
 		return 0, false, err
@@ -67,30 +114,36 @@ func overBadLink(ctx context.Context, p pull) (times float64, ended bool, err er
 	linkCtx, restore := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var linkErr error
-	wg.Go(func() { linkErr = flap(linkCtx, lab.Registry()) })
+	wg.Go(func() { linkErr = flap(linkCtx, lab, link) })
+	begun := time.Now()
 	ended, err = p(ctx, lab, pushed.Name)
+	took := time.Since(begun)
 	restore()
 	wg.Wait()
-	return float64(lab.Registry().Requests().Blobs().BlobBytes()) / linkSize, ended, errors.Join(err, linkErr)
+	times = float64(lab.Registry().Requests().Blobs().BlobBytes()) / linkSize
+	fmt.Fprintf(os.Stderr, "  a link that %s: %.3f × the image in %s, pulled %t\n", badLinks[link].name, times, took.Round(time.Second), ended)
+	return times, ended, errors.Join(err, linkErr)
 }
 
-// flap lets the link drop until the context ends.
-func flap(ctx context.Context, r *registry.Registry) error {
-	for ctx.Err() == nil {
-		for _, phase := range []struct {
-			faults registry.Faults
-			lasts  time.Duration
-		}{{registry.Faults{BytesPerSecond: linkSpeed}, linkUp}, {registry.Faults{Refuse: true}, linkDown}} {
-			if err := r.SetFaults(ctx, phase.faults); err != nil && ctx.Err() == nil {
-				return err
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(phase.lasts):
-			}
+// flap lets the link fail until the context ends, and leaves it mended.
+func flap(ctx context.Context, lab *cluster.Cluster, link int) error {
+	how := &badLinks[link]
+	defer func() { _ = how.mend(context.WithoutCancel(ctx), lab) }() // the lab ends next, and says so if it cannot
+	if err := accept(ctx, lab); err != nil {
+		return err
+	}
+	for {
+		if !pause.For(ctx, how.up) {
+			return nil
+		}
+		if err := how.fail(ctx, lab); err != nil && ctx.Err() == nil {
+			return err
+		}
+		pause.For(ctx, how.down)
+		if err := how.mend(ctx, lab); err != nil && ctx.Err() == nil {
+			return err
 		}
 	}
-	return nil
 }
 
 func agentPull(ctx context.Context, lab *cluster.Cluster, image string, args ...string) (ok bool, err error) {
@@ -110,9 +163,9 @@ func agentPull(ctx context.Context, lab *cluster.Cluster, image string, args ...
 }
 
 func plainPull(ctx context.Context, lab *cluster.Cluster, image string) (bool, error) {
-	m, ok := lab.Nodes()[0].Host().(*machine.Machine)
-	if !ok {
-		return false, errors.New("the node is no machine")
+	m, err := firstMachine(lab)
+	if err != nil {
+		return false, err
 	}
 	conn, err := grpc.NewClient("unix://"+m.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

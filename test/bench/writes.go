@@ -23,7 +23,7 @@ const (
 	// fledgedWrites is what kube-fledged (master 837f2b3) writes per node and image,
 	// measured against a real API server with 50 nodes and 4 images.
 	fledgedWrites = 14.9
-	patience      = 5 * time.Minute
+	patience      = 15 * time.Minute
 )
 
 // apiWrites counts writes of edgecache's kinds from apply to Ready, Leases apart.

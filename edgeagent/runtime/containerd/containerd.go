@@ -78,6 +78,7 @@ type Driver struct {
 	mu          sync.Mutex // guards what follows
 	snapshotter string     // "" until containerd has been asked
 	facts       map[digest.Digest]facts
+	unpackSpeed int64 // compressed bytes per second, 0 before it was measured
 }
 
 var _ runtime.Driver = (*Driver)(nil)
@@ -131,7 +132,8 @@ func (d *Driver) Info(ctx context.Context) (runtime.Info, error) {
 		Capabilities: []runtime.Capability{
 			runtime.CanLimit, runtime.CanNameByDigest, runtime.CanPin, runtime.CanProgress, runtime.CanResume, runtime.CanUntag,
 		},
-		SandboxImage: d.sandboxImage(ctx),
+		SandboxImage:         d.sandboxImage(ctx),
+		UnpackBytesPerSecond: d.speed(),
 	}, nil
 }
 

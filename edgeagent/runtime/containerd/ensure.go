@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/diff"
@@ -140,8 +141,11 @@ func (d *Driver) unpack(ctx context.Context, img fetch.Image) error {
 	if others {
 		return d.sync(ctx)
 	}
+	missing, _ := d.missingLayers(ctx, img) // unpacking says what is wrong
+	begun := time.Now()
 	err = i.Unpack(ctx, sn, client.WithUnpackApplyOpts(diff.WithSyncFs(true)))
 	if err == nil {
+		d.unpacked(missing, time.Since(begun))
 		return nil
 	}
 	doing := "unpacking " + img.Target.Digest.String()

@@ -27,10 +27,11 @@ type NodeImageCacheStatusApplyConfiguration struct {
 	Platform *string `json:"platform,omitempty"`
 	// disk is the file system where the images are kept.
 	Disk *DiskStatusApplyConfiguration `json:"disk,omitempty"`
-	// registries says how the node's link to each registry is. Not set by this release.
+	// registries says how the node's link to each registry is, as far as images come from
+	// it. It is told with what else there is to tell, at most once a minute.
 	Registries []RegistryStatusApplyConfiguration `json:"registries,omitempty"`
-	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured. Not
-	// set by this release.
+	// unpackBytesPerSecond is how fast this node unpacks compressed layers, measured where
+	// the agent has them unpacked. Absent before it did.
 	UnpackBytesPerSecond *int64 `json:"unpackBytesPerSecond,omitempty"`
 	// bootID of the node, new at each boot.
 	BootID *string `json:"bootID,omitempty"`

@@ -28,7 +28,8 @@ type NodeImageStatusApplyConfiguration struct {
 	Size *int64 `json:"size,omitempty"`
 	// bytesPulled is how many of them are on the node, while phase is not Cached.
 	BytesPulled *int64 `json:"bytesPulled,omitempty"`
-	// reason is a CamelCase word for why the phase is Failed, or what Removing waits for.
+	// reason is a CamelCase word for why the phase is Failed, or what Pending or Removing
+	// waits for.
 	Reason *string `json:"reason,omitempty"`
 	// message says what is wrong; cut short to keep the object small.
 	Message *string `json:"message,omitempty"`

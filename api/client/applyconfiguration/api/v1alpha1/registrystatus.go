@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "edgecache.dev/api/v1alpha1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -13,9 +14,11 @@ import (
 type RegistryStatusApplyConfiguration struct {
 	// host and port of the registry.
 	Host *string `json:"host,omitempty"`
-	// reachable is True, False or Unknown.
+	// reachable is True, False or Unknown. It is True also while the link comes and goes.
 	Reachable *v1.ConditionStatus `json:"reachable,omitempty"`
-	// since is when reachable last changed.
+	// state is Up, Down, Flapping (it comes and goes) or Unknown.
+	State *apiv1alpha1.LinkState `json:"state,omitempty"`
+	// since is when state last changed.
 	Since *v1.Time `json:"since,omitempty"`
 	// bytesPerSecond is how fast blobs came in lately.
 	BytesPerSecond *int64 `json:"bytesPerSecond,omitempty"`
@@ -40,6 +43,14 @@ func (b *RegistryStatusApplyConfiguration) WithHost(value string) *RegistryStatu
 // If called multiple times, the Reachable field is set to the value of the last call.
 func (b *RegistryStatusApplyConfiguration) WithReachable(value v1.ConditionStatus) *RegistryStatusApplyConfiguration {
 	b.Reachable = &value
+	return b
+}
+
+// WithState sets the State field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the State field is set to the value of the last call.
+func (b *RegistryStatusApplyConfiguration) WithState(value apiv1alpha1.LinkState) *RegistryStatusApplyConfiguration {
+	b.State = &value
 	return b
 }
 
