@@ -45,6 +45,10 @@ func TestRows(t *testing.T) { //nolint:tparallel // some rows disturb the others
 		{name: "F14NoNodeSelectedYet", test: (*world).f14},
 		{name: "F17StatusAndEvents", test: (*world).f17},
 		{name: "F18ReasonsPerOperation", test: (*world).f18},
+		{name: "F21TaintedNodes", test: (*world).f21},
+		{name: "F22MirrorsOfTheNode", test: (*world).f22},
+		{name: "F23NoJobsToConfigure", test: (*world).f23},
+		{name: "F24NoHelperImages", test: (*world).f24},
 		{name: "F25RefusedAndAccepted", test: (*world).f25},
 	} {
 		t.Run(row.name, func(t *testing.T) {

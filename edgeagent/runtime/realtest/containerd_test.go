@@ -27,7 +27,7 @@ func TestKilledAgentResumes(t *testing.T) {
 	})
 }
 
-func TestContainerdConformance(t *testing.T) {
+func TestF20ContainerdConformance(t *testing.T) {
 	t.Parallel()
 	d := start(t, options{})
 	runtimetest.Conformance(t, func(t *testing.T, s runtimetest.Setup) runtimetest.Harness {

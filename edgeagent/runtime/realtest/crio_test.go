@@ -82,7 +82,7 @@ func (c *crio) pinned(t *testing.T, name imageref.Reference) bool {
 	return resp.GetImage().GetPinned()
 }
 
-func TestCRIOConformance(t *testing.T) {
+func TestF20CRIOConformance(t *testing.T) {
 	t.Parallel()
 	c := startCRIO(t)
 	runtimetest.Conformance(t, func(t *testing.T, s runtimetest.Setup) runtimetest.Harness {

@@ -54,7 +54,7 @@ func ping(ctx context.Context, socket string) error {
 	return errors.Join(err, resp.Body.Close())
 }
 
-func TestDockerConformance(t *testing.T) {
+func TestF20DockerConformance(t *testing.T) {
 	t.Parallel()
 	socket := startDocker(t)
 	runtimetest.Conformance(t, func(t *testing.T, s runtimetest.Setup) runtimetest.Harness {
