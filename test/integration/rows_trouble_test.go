@@ -3,6 +3,7 @@ package integration
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,11 +62,34 @@ func (w *world) f15() {
 			w.Errorf("failure %s", asJSON(f))
 		}
 	}
+	host, _, _ := strings.Cut(pos.Repository, "/")
+	w.untilLinks(host, metav1.ConditionFalse)
 	w.slow(0)
 	w.untilReady("f15", 3)
+	w.untilLinks(host, metav1.ConditionTrue)
 	if again := w.asked("f15/pos").Repeated(layer) - 2*size; again > size/4 {
 		w.Errorf("%d bytes were fetched again", again)
 	}
+}
+
+// untilLinks waits until each agent says how it reaches a registry.
+func (w *world) untilLinks(host string, reachable metav1.ConditionStatus) {
+	w.Helper()
+	eventually(w.T, fmt.Sprintf("all nodes say that %s being reachable is %s", host, reachable), func() error {
+		list, err := w.client.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace).List(w.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for i := range list.Items {
+			links := list.Items[i].Status.Registries
+			if !slices.ContainsFunc(links, func(r v1alpha1.RegistryStatus) bool {
+				return r.Host == host && r.Reachable == reachable && r.State != "" && !r.Since.IsZero()
+			}) {
+				return fmt.Errorf("%s says %s", list.Items[i].Name, asJSON(links))
+			}
+		}
+		return nil
+	})
 }
 
 // f17: what kubectl shows, and one event for each change that matters.
