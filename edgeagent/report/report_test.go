@@ -224,15 +224,6 @@ func TestWorth(t *testing.T) {
 			s.Images[1].Phase, s.Images[1].Digest = v1alpha1.PhasePending, ""
 		}, urgent},
 		"a first failure": {func(s *v1alpha1.NodeImageCacheStatus) { fail(&s.Images[1]) }, urgent},
-		"how a link is": {func(s *v1alpha1.NodeImageCacheStatus) {
-			s.Registries = []v1alpha1.RegistryStatus{{Host: "r.example", Reachable: metav1.ConditionFalse, BytesPerSecond: 5}}
-		}, minor},
-		"how fast it unpacks": {func(s *v1alpha1.NodeImageCacheStatus) { s.UnpackBytesPerSecond = 5 }, none},
-		"all wait for a window": {func(s *v1alpha1.NodeImageCacheStatus) {
-			for i := range s.Images {
-				s.Images[i].Phase, s.Images[i].Reason = v1alpha1.PhasePending, v1alpha1.ReasonOutsideWindow
-			}
-		}, urgent},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
