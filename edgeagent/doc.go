@@ -26,6 +26,10 @@
 //     or not the API server is there; package report tells it as Events.
 //  8. What has to wait for a link or a pull window takes no turn, and burns no attempt. What
 //     was fetched of it stays.
+//  9. An image comes in only where it fits beside the reserve, by what its registry says of
+//     it, and what is to be unpacked is estimated. To make room images of the ledger go, in
+//     the order of package evict, and a wished one only once the registry serves the other.
+//     Below the reserve a pull stops; nothing wished goes for what others have filled.
 //
 // Failure model: a runtime that does not answer is asked again every few seconds, and the
 // last known state stands, after a start the one that the object's status tells; an image

@@ -71,7 +71,7 @@ type Puller struct {
 	// takes the old file for a blob that is written anew before that. Default nil: such is
 	// not this store.
 	Collect func(context.Context) error
-	// Admit is asked before config and layers are fetched, with how many bytes of them are
+	// Admit is asked before layers are fetched, with how many bytes of config and layers are
 	// still to come and which layers are needed. Its error ends the call. Default nil: all.
 	Admit func(ctx context.Context, toCome int64, layers []ocispec.Descriptor) error
 }

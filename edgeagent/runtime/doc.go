@@ -17,7 +17,9 @@
 //     resume. Calling Ensure again within half a day keeps it for longer.
 //  5. A runtime that restarts makes calls fail, not the driver: the same call works when
 //     the runtime is back.
-//  6. Errors carry a reason (ReasonOf) and no credential, token or URL.
+//  6. Ensure asks Request.Admit before it fetches more than documents, and again if more is
+//     to come than it asked for.
+//  7. Errors carry a reason (ReasonOf) and no credential, token or URL.
 //
 // What differs between drivers is said by Info.Capabilities. A wish that a driver cannot
 // honour is not an error of Ensure: the agent reads the capabilities and says so.

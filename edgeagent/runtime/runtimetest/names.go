@@ -27,6 +27,7 @@ func tests() []test {
 		{"IndexGivesThePlatform", nil, testIndex},
 		{"EnsureAgainAsksNobody", nil, testIdempotent},
 		{"SecondNameCostsNoBytes", nil, testSecondName},
+		{"RefusedPullFetchesNothing", nil, testRefused},
 		{"RemovingOneNameKeepsTheOther", []runtime.Capability{untag}, testRemoveOne},
 		{"RemovingASharedNameIsRefused", nil, testRemoveShared},
 		{"RemovingTheLastNameRemovesContent", nil, testRemoveLast},
