@@ -96,6 +96,9 @@ func (a *Agent) bring(ctx context.Context) time.Time {
 		t := a.attempt(img)
 		t.priority = img.Priority
 		h := a.hold(img, t, now)
+		if h != nil && !t.evicted {
+			t.kept = 0 // others may have the room meanwhile
+		}
 		if h != nil && (t.cancel == nil || t.scout) {
 			a.gate.holds[img.Ref.String()] = *h
 		}
