@@ -11,8 +11,8 @@ import (
 
 // verification has what is held read through after an unclean boot, by drivers that can.
 type verification struct {
-	guard *intact.Guard // nil where the driver cannot
-	look  func()        // set before it runs
+	guard *intact.Guard    // nil where the driver cannot
+	agent *edgeagent.Agent // set before it runs
 }
 
 func newVerification(ctx context.Context, memory *store.Store, driver runtime.Driver) (*verification, error) {
@@ -22,8 +22,15 @@ func newVerification(ctx context.Context, memory *store.Store, driver runtime.Dr
 		return v, nil
 	}
 	var err error
-	v.guard, err = intact.New(ctx, memory, verifier, intact.Options{BootID: bootID(), Damaged: func(runtime.Damage) { v.look() }})
+	v.guard, err = intact.New(ctx, memory, verifier, intact.Options{
+		BootID: bootID(), Damaged: v.note, Changed: func() { v.agent.Look() },
+	})
 	return v, err
+}
+
+// note has damage told as an Event, when there is somebody to tell.
+func (v *verification) note(d runtime.Damage) {
+	v.agent.Note(store.Record{Kind: store.ImageDamaged, Digest: d.Digest.String(), Message: d.What})
 }
 
 // options adds to those of the agent.

@@ -94,7 +94,7 @@ func run(ctx context.Context, c *config) error {
 		Prober: source, Reserve: keepFree(ctx, c), Kubelet: c.kubelet(),
 		Links: watch, Windows: windows, LinkSettings: c.linkSettings(),
 	}))
-	verify.look = agent.Look
+	verify.agent = agent
 	watch.Notify(agent.Look)
 	defer serve(ctx, c, agent, contact, memory)()
 	err = together(ctx, agent.Run,

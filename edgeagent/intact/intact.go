@@ -31,9 +31,11 @@ type Options struct {
 	BootID string
 	// Rate bounds the reading, in bytes per second; default 8 MiB.
 	Rate int64
-	// Damaged is told when an image was found to be damaged: the runtime is to be looked at,
-	// and somebody may want to know.
+	// Damaged is told when an image was found to be damaged; default nobody.
 	Damaged func(runtime.Damage)
+	// Changed is told when other images count as held than before: the runtime is to be
+	// looked at. Default nobody.
+	Changed func()
 }
 
 const (
@@ -182,16 +184,19 @@ func (g *Guard) read(ctx context.Context, image store.Verified, damage runtime.D
 		v.Through = &image
 		v.Damaged = append(v.Damaged, stored(damage))
 	})
-	g.tell(damage)
+	if g.options.Damaged != nil {
+		g.options.Damaged(damage)
+	}
+	g.changed()
 	if err := g.Mend(ctx, damage.Digest); err != nil {
 		klog.FromContext(ctx).Info("What is damaged is not given up yet", "digest", image.Digest, "err", err)
 	}
-	g.tell(damage)
+	g.changed()
 }
 
-func (g *Guard) tell(damage runtime.Damage) {
-	if g.options.Damaged != nil {
-		g.options.Damaged(damage)
+func (g *Guard) changed() {
+	if g.options.Changed != nil {
+		g.options.Changed()
 	}
 }
 
@@ -212,7 +217,7 @@ func (g *Guard) mendAll(ctx context.Context) (left bool) {
 			left = true
 			continue
 		}
-		g.tell(loaded(x))
+		g.changed()
 	}
 	return left
 }

@@ -36,6 +36,7 @@ var wordings = map[store.Kind]wording{
 	store.ImageFailing:   {"ImageFailing", corev1.EventTypeWarning, "Pull", "image cannot be brought"},
 	store.ImageRecovered: {"ImageRecovered", corev1.EventTypeNormal, "Pull", "image could be brought after failing"},
 	store.ImageRemoved:   {"ImageRemoved", corev1.EventTypeNormal, "Remove", "image is removed as asked for"},
+	store.ImageDamaged:   {"ImageDamaged", corev1.EventTypeWarning, "Verify", "image is damaged on disk, as after a power cut, and will be brought anew"},
 	store.LinkDown:       {"LinkDown", corev1.EventTypeWarning, "Look", "link is down"},
 	store.LinkUp:         {"LinkUp", corev1.EventTypeNormal, "Look", "link is up"},
 	store.NodeBooted:     {"NodeBooted", corev1.EventTypeNormal, "Look", "the node was started anew"},

@@ -23,6 +23,7 @@ const (
 	ImageFailing   Kind = "ImageFailing"   // an image could not be brought
 	ImageRecovered Kind = "ImageRecovered" // and now could
 	ImageRemoved   Kind = "ImageRemoved"   // an image was given up as asked for
+	ImageDamaged   Kind = "ImageDamaged"   // one that was there was not as it should be on disk
 	LinkDown       Kind = "LinkDown"       // the API server or a registry is away
 	LinkUp         Kind = "LinkUp"         // and is back
 	NodeBooted     Kind = "NodeBooted"     // the node was started anew

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -190,6 +191,22 @@ func TestOfflineReboot(t *testing.T) {
 	away.registryAway(false)
 	s.registryAway(false)
 	s.say(t, both...)
+	if err := s.agent.Stop(patience); err != nil {
+		t.Fatal(err)
+	}
+	s.remembered(t, func(m *store.Store) error {
+		journal, err := m.Journal()
+		if !slices.ContainsFunc(journal.Records, func(r store.Record) bool {
+			return r.Kind == store.ImageDamaged && r.Digest == s.request.Digest.String()
+		}) {
+			t.Errorf("journal %+v, want it to tell of the damage", journal)
+		}
+		v, _, verr := m.Verification()
+		if !v.Clean || v.Due || len(v.Damaged) > 0 {
+			t.Errorf("verification %+v, want it done, and the stop noted", v)
+		}
+		return errors.Join(err, verr)
+	})
 }
 
 // wantAtRisk wants the kubelet's policy to be told of.
