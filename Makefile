@@ -45,6 +45,7 @@ e2e: ## run the end-to-end tests on real containerd and kubelet (root, runc), or
 
 bench: ## run the benchmarks and print the table of docs/benchmarks.md
 	go test -run '^$$' -bench . -benchmem ./registrycheck/...
+	go test -run WeekOffline -v ./edgeagent
 	go run ./test/bench
 
 bench-fleet: ## the same for fleets of 1,000 nodes with agents and 10,000 without (an hour on two cores)

@@ -123,41 +123,57 @@ func (a *Agent) publish(source string, status *v1alpha1.NodeImageCacheStatus) {
 			v.next[name] = q.next
 		}
 	}
-	v.status = local.Status{
-		Schema: local.Schema, Source: source, WishHeard: a.desired.UID != "", AgentVersion: a.options.Version, BootID: a.options.BootID,
+	v.status = document(source, a.desired.UID != "", status)
+	if err := a.trouble.now[withRuntime].err; err != nil {
+		v.status.Runtime.Error = err.Error()
+	}
+	a.view.Store(v)
+}
+
+// document makes what is told on the node of what is reported.
+func document(source string, wishHeard bool, status *v1alpha1.NodeImageCacheStatus) local.Status {
+	s := local.Status{
+		Schema: local.Schema, Source: source, WishHeard: wishHeard, AgentVersion: status.AgentVersion, BootID: status.BootID,
 		ObservedGeneration: status.ObservedGeneration, Images: make([]local.Image, 0, len(status.Images)),
 		Runtime: local.Runtime{RuntimeInfo: status.Runtime}, Platform: status.Platform, Disk: status.Disk,
 		Links: status.Registries, Conditions: status.Conditions,
 	}
-	if err := a.trouble.now[withRuntime].err; err != nil {
-		v.status.Runtime.Error = err.Error()
-	}
 	for i := range status.Images {
-		v.status.Images = append(v.status.Images, local.Image{NodeImageStatus: status.Images[i]})
+		s.Images = append(s.Images, local.Image{NodeImageStatus: status.Images[i]})
 	}
-	a.view.Store(v)
+	return s
+}
+
+// StatusOf tells what a store remembers whose agent does not run.
+func StatusOf(desired store.Desired, ledger map[string]store.Entry) local.Status {
+	status := remembered(desired, ledger, report.Node{}, "")
+	s := document(local.FromMemory, desired.UID != "", &status)
+	s.Time = metav1.Now()
+	s.ClockNotSet = !clock.IsSet(s.Time.Time)
+	s.Count()
+	return s
 }
 
 // publishRemembered tells what the store says, while the runtime has not been looked at
 // with the present wish.
 func (a *Agent) publishRemembered() {
-	s := Remembered(a.desired, a.ledger, report.Node{
+	s := remembered(a.desired, a.ledger, report.Node{
 		Runtime: a.info, BootID: a.options.BootID, AgentVersion: a.options.Version, Key: a.key(),
 	}, a.trouble.String())
 	a.publish(local.FromMemory, &s)
 }
 
-// Remembered is the status that wish and ledger alone give: what was there when the agent
+// remembered is the status that wish and ledger alone give: what was there when the agent
 // last knew is taken to be there.
-func Remembered(desired store.Desired, ledger map[string]store.Entry, node report.Node, trouble string) v1alpha1.NodeImageCacheStatus {
-	steps := plan.Next(plan.Input{Desired: desired, Ledger: ledger, Inventory: remembered(desired, ledger), UseUnknown: true})
+func remembered(desired store.Desired, ledger map[string]store.Entry, node report.Node, trouble string) v1alpha1.NodeImageCacheStatus {
+	steps := plan.Next(plan.Input{Desired: desired, Ledger: ledger, Inventory: inventoryOf(desired, ledger), UseUnknown: true})
 	return report.Build(report.State{
-		Generation: desired.Generation, Steps: steps, Ledger: ledger, Inventory: remembered(desired, ledger), Node: node, Trouble: trouble,
+		Generation: desired.Generation, Steps: steps, Ledger: ledger, Inventory: inventoryOf(desired, ledger), Node: node, Trouble: trouble,
 	}, nil)
 }
 
-// remembered is what the runtime held, going by the ledger, with the sizes of the wish.
-func remembered(desired store.Desired, ledger map[string]store.Entry) runtime.Inventory {
+// inventoryOf is what the runtime held, going by the ledger, with the sizes of the wish.
+func inventoryOf(desired store.Desired, ledger map[string]store.Entry) runtime.Inventory {
 	inventory := runtime.Inventory{}
 	for name, e := range ledger {
 		ref, err := imageref.Parse(name)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,7 +19,9 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"edgecache.dev/cmd/internal/program"
+	"edgecache.dev/edgeagent"
 	"edgecache.dev/edgeagent/local"
+	"edgecache.dev/edgeagent/store"
 )
 
 const (
@@ -52,7 +55,7 @@ Before the container runtime has answered images are shown as the agent remember
 and marked so.
 
 Exit status: 0 every wished image is there, 3 something is missing or not known yet,
-1 no agent answers.`,
+1 no agent answers; what its store remembers is shown then.`,
 		Example: `  # What is there and what is not:
   edgecache-agent status
 
@@ -89,8 +92,11 @@ func (q *asking) show(ctx context.Context, out io.Writer) (whole bool, err error
 	}
 	for {
 		s, err := local.Ask(ctx, q.stateDir)
+		if errors.Is(err, local.ErrNoAgent) {
+			return false, errors.Join(explain(err), q.recall(ctx, out))
+		}
 		if err != nil {
-			return false, explain(err)
+			return false, err
 		}
 		if q.watch && q.form != "json" && q.form != "yaml" {
 			fmt.Fprint(out, clearScreen)
@@ -125,13 +131,30 @@ func (q *asking) write(out io.Writer, s *local.Status) error {
 	return s.Table(out, q.form == "wide")
 }
 
-// explain says what to do when nobody answers.
-func explain(err error) error {
-	if !errors.Is(err, local.ErrNoAgent) {
+// recall shows what the store says whose agent does not run, unless somebody has it open.
+func (q *asking) recall(ctx context.Context, out io.Writer) error {
+	path := filepath.Join(q.stateDir, store.FileName)
+	if _, err := os.Stat(path); err != nil {
+		return nil //nolint:nilerr // there is nothing to recall, and that nobody answers is said
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding own executable: %w", err)
+	}
+	if err := store.InChild(self, "store", "check")(ctx, path); err != nil {
 		return err
 	}
-	return errors.New(strings.Join([]string{
-		err.Error() + ".",
-		"Is the agent running (systemctl status edgecache-agent, crictl ps), and with this --state-dir?",
-	}, " "))
+	node, desired, ledger, err := store.Recall(path)
+	if err != nil {
+		return err
+	}
+	s := edgeagent.StatusOf(desired, ledger)
+	s.Node = node
+	return q.write(out, &s)
+}
+
+// explain says what to do when nobody answers.
+func explain(err error) error {
+	return fmt.Errorf("%w. Is the agent running (systemctl status edgecache-agent, crictl ps), and with this --state-dir? "+
+		"What is shown, if anything, is what its store remembers", err)
 }

@@ -49,7 +49,7 @@ func (s *Status) Table(out io.Writer, wide bool) error {
 func (s *Status) headings() [][2]string {
 	lines := [][2]string{
 		{"Node:", strings.TrimSpace(s.Node + "  " + s.images())},
-		{"Agent:", fmt.Sprintf("%s, running for %s", cmp.Or(s.AgentVersion, "unknown version"), round(s.UptimeSeconds))},
+		{"Agent:", s.agent()},
 		{"Runtime:", s.runtime()},
 	}
 	if s.ClockNotSet {
@@ -94,6 +94,13 @@ func (s *Status) images() string {
 		text += " (as remembered: the runtime has not been looked at yet)"
 	}
 	return text
+}
+
+func (s *Status) agent() string {
+	if s.UptimeSeconds == 0 {
+		return "does not run"
+	}
+	return fmt.Sprintf("%s, running for %s", cmp.Or(s.AgentVersion, "unknown version"), round(s.UptimeSeconds))
 }
 
 func (s *Status) runtime() string {

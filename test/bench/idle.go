@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,6 +24,8 @@ import (
 const (
 	// idleImages is how many images the agent holds while it is watched.
 	idleImages = 10
+	// idleWindow is how long it is watched.
+	idleWindow = 10 * time.Minute
 	// idleSettle is how long it is left alone before that, so that what a change brings
 	// with it is over: its last status is written within a minute.
 	idleSettle = 90 * time.Second
@@ -35,8 +38,18 @@ const (
 
 func parseIdle(args []string) (window time.Duration, err error) {
 	fs := flag.NewFlagSet("idle", flag.ContinueOnError)
-	fs.DurationVar(&window, "window", 10*time.Minute, "how long the agent is watched")
+	fs.DurationVar(&window, "window", idleWindow, "how long the agent is watched")
 	return window, fs.Parse(args)
+}
+
+// idleIfAble says why where this machine cannot.
+func idleIfAble(ctx context.Context, out io.Writer) ([]row, error) {
+	if missing := cluster.Probe().Err(); missing != nil {
+		fmt.Fprintln(out, "left out: an idle agent, on real containerd:", missing)
+		return nil, nil
+	}
+	fmt.Fprintln(os.Stderr, "An agent that has nothing to do (a quarter of an hour)…")
+	return idleAgent(ctx, idleWindow)
 }
 
 // idleAgent measures what an agent costs that has nothing to do, and a bare program beside it.
@@ -172,7 +185,7 @@ func read(pid int) (u use, err error) {
 	if err != nil {
 		return u, err
 	}
-	io, err := figures(filepath.Join(dir, "io"))
+	disk, err := figures(filepath.Join(dir, "io"))
 	if err != nil {
 		return u, err
 	}
@@ -188,7 +201,7 @@ func read(pid int) (u use, err error) {
 		}
 		u.cpu += n
 	}
-	u.anon, u.rss, u.written = status["RssAnon"]<<10, status["VmRSS"]<<10, io["write_bytes"]
+	u.anon, u.rss, u.written = status["RssAnon"]<<10, status["VmRSS"]<<10, disk["write_bytes"]
 	return u, nil
 }
 

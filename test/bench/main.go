@@ -73,11 +73,13 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	rows = append(rows, found...)
-	found, err = badLinkIfAble(ctx, out)
-	if err != nil {
-		return err
+	for _, able := range []func(context.Context, io.Writer) ([]row, error){badLinkIfAble, idleIfAble} {
+		if found, err = able(ctx, out); err != nil {
+			return err
+		}
+		rows = append(rows, found...)
 	}
-	return table(out, append(rows, found...))
+	return table(out, rows)
 }
 
 // badLinkIfAble says why where this machine cannot.

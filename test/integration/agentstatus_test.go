@@ -50,7 +50,7 @@ func TestTheAgentTellsHowItIs(t *testing.T) {
 	if err := w.agents[n.Name()].Stop(process.Grace); err != nil {
 		t.Fatal(err)
 	}
-	if code, out := w.status(n, "table"); code != 1 || !strings.Contains(out, "no agent answers") {
+	if code, out := w.status(n, "table"); code != 1 || !strings.Contains(out, "no agent answers") || !strings.Contains(out, "1 of 1 images cached (as remembered") {
 		t.Errorf("without an agent: exit status %d, %s", code, out)
 	}
 }
