@@ -172,7 +172,11 @@ func (c *Controller) noteReach(name string) {
 		return
 	}
 	fresh, _ := c.clock.Fresh(name, time.Now())
-	if c.reaches.Note(name, fleet.ReachOf(n, fresh)) {
+	object, err := c.system.Edgecache().V1alpha1().NodeImageCaches().Lister().NodeImageCaches(v1alpha1.SystemNamespace).Get(name)
+	if err != nil {
+		object = nil // there is none
+	}
+	if c.reaches.Note(name, fleet.ReachOf(n, fresh, object)) {
 		c.gatherSelecting(name)
 	}
 }

@@ -177,6 +177,8 @@ type inbox struct {
 	pleas  []*plea  // attempts that ask for room
 	notes  []store.Record
 	look   bool // the runtime changed
+
+	trouble *error // with the source of the wish, nil where nothing was told
 }
 
 // New makes an agent. What it remembers is read when it is run.
@@ -304,6 +306,9 @@ func (a *Agent) take(ctx context.Context, in inbox) (look bool) {
 		before := a.ledger[name].Resolved
 		a.hearRegistry(ctx, name)
 		look = look || a.ledger[name].Resolved != before
+	}
+	if in.trouble != nil {
+		a.trouble.note(ctx, withSource, *in.trouble, "The wish is not read as it stands, what was read before counts")
 	}
 	if !in.heard {
 		return look

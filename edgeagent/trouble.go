@@ -21,6 +21,7 @@ const (
 	withTidying                   // images are not removed or let go
 	withStore                     // it cannot be written
 	withCredentials               // some cannot be opened
+	withSource                    // the wish cannot be read, or not all of it
 	withDisk                      // free space is not known
 	withRoom                      // images are not weighed or given up for others
 
@@ -78,4 +79,10 @@ func (t *trouble) String() string {
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// HearTrouble takes in what is wrong with where the wish comes from; nil is nothing. It does
+// not block.
+func (a *Agent) HearTrouble(err error) {
+	a.tell(func(in *inbox) { in.trouble = &err })
 }

@@ -230,6 +230,13 @@ type NodeImageCacheStatus struct {
 	// +kubebuilder:validation:MaxLength=64
 	AgentVersion string `json:"agentVersion,omitempty"`
 
+	// heartbeat says what shows that the agent is there. Lease, or absent: its own Lease in
+	// this namespace. Node: the Ready condition of its Node, as it goes by the kubelet's
+	// identity, which may have no such Lease.
+	// +optional
+	// +kubebuilder:validation:Enum=Lease;Node
+	Heartbeat Heartbeat `json:"heartbeat,omitempty"`
+
 	// key is what credentials for this node are sealed to.
 	// +optional
 	Key *NodeKey `json:"key,omitempty"`
@@ -241,6 +248,15 @@ type NodeImageCacheStatus struct {
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
+
+// Heartbeat is what shows that an agent is there.
+type Heartbeat string
+
+// Heartbeats.
+const (
+	HeartbeatLease Heartbeat = "Lease"
+	HeartbeatNode  Heartbeat = "Node"
+)
 
 // NodeImageCacheSummary is the status in words, for table output.
 type NodeImageCacheSummary struct {

@@ -102,3 +102,28 @@ func mustParse(t *testing.T, s string) imageref.Reference {
 	}
 	return ref
 }
+
+// TestOnePlaceToBeTold: files or an API server, and labels with files only.
+func TestOnePlaceToBeTold(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		manifest, kubeconfig string
+		labels               []string
+		want                 string
+	}{
+		"files":                {manifest: "/m", labels: []string{"site=lisbon", "edgecache.dev/tier=", "a=b"}},
+		"an API server":        {kubeconfig: "/k"},
+		"both":                 {manifest: "/m", kubeconfig: "/k", want: `manifest: Invalid value: "/m": an agent works from files or for an API server: leave out --manifest, or --kubeconfig /k`},
+		"labels of a Node":     {kubeconfig: "/k", labels: []string{"a=b"}, want: "the API server has the labels of the Node"},
+		"a label without =":    {manifest: "/m", labels: []string{"a"}, want: `nodeLabels[0]: Invalid value: "a": write it as key=value`},
+		"a label that is none": {manifest: "/m", labels: []string{"x=y", "a=b c"}, want: `nodeLabels[1]: Invalid value: "a=b c"`},
+		"a label twice":        {manifest: "/m", labels: []string{"a=b", "a=c"}, want: `nodeLabels[1]: Duplicate value: "a"`},
+	} {
+		c := defaults()
+		c.NodeName, c.Manifest, c.Kubeconfig, c.NodeLabels = "node-1", tc.manifest, tc.kubeconfig, tc.labels
+		errs := c.Validate()
+		if tc.want == "" && len(errs) > 0 || tc.want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), tc.want)) {
+			t.Errorf("%s: %v, want %q", name, errs, tc.want)
+		}
+	}
+}

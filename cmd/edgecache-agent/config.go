@@ -25,6 +25,11 @@ type config struct {
 	NodeName string `mapstructure:"nodeName"`
 	// Kubeconfig is the path of a kubeconfig; "" uses the pod's service account.
 	Kubeconfig string `mapstructure:"kubeconfig"`
+	// Manifest is a directory of ImageCache files to work from, without any API server.
+	Manifest string `mapstructure:"manifest"`
+	// NodeLabels are the node's labels, as key=value, where Manifest is given: selectors
+	// look at them. Host name, operating system and architecture are labels without that.
+	NodeLabels []string `mapstructure:"nodeLabels"`
 	// StateDir holds what the agent remembers; default /var/lib/edgecache.
 	StateDir string `mapstructure:"stateDir"`
 	// Runtime is containerd, cri or layout; default "", what fits the runtime that is found.
@@ -107,6 +112,8 @@ func defaults() *config {
 func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.NodeName, "node-name", c.NodeName, "name of the Node")
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "path of a kubeconfig; empty uses the pod's service account")
+	fs.StringVar(&c.Manifest, "manifest", c.Manifest, "directory of ImageCache files (*.yaml, *.yml, *.json) to work from, with no API server at all")
+	fs.StringSliceVar(&c.NodeLabels, "node-labels", c.NodeLabels, "labels of the node, key=value,…, that selectors look at; with --manifest")
 	fs.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory for what the agent remembers")
 	fs.StringVar(&c.Runtime, "runtime", c.Runtime, "what keeps the images: containerd, cri (any runtime with a CRI socket) or layout (an OCI image layout, no runtime); empty picks by the socket")
 	fs.StringVar(&c.RuntimeEndpoint, "runtime-endpoint", c.RuntimeEndpoint, "socket of the container runtime; empty finds it")
@@ -156,6 +163,7 @@ func (c *config) Validate() field.ErrorList {
 	if c.ImageCredentialProviderConfig != "" && c.ImageCredentialProviderBinDir == "" {
 		errs = append(errs, field.Required(at("imageCredentialProviderBinDir"), "with imageCredentialProviderConfig, set it to the folder of the plugins as for the kubelet"))
 	}
+	errs = append(errs, c.validateManifest()...)
 	if c.Poll < 0 {
 		errs = append(errs, field.Invalid(at("poll"), c.Poll.String(), "must not be negative"))
 	}

@@ -14,20 +14,16 @@ import (
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent"
 	"edgecache.dev/edgeagent/fetch"
-	"edgecache.dev/edgeagent/intake"
 	"edgecache.dev/edgeagent/keyring"
 	"edgecache.dev/edgeagent/links"
 	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/quiet"
-	"edgecache.dev/edgeagent/report"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/runtime/containerd"
 	"edgecache.dev/edgeagent/runtime/cri"
@@ -79,7 +75,7 @@ func run(ctx context.Context, c *config) error {
 		return errors.Join(err, memory.Close())
 	}
 	contact := &local.Contact{}
-	client, err := newClient(c, contact, watch)
+	from, err := newOrders(c, memory, contact, watch)
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
@@ -87,8 +83,7 @@ func run(ctx context.Context, c *config) error {
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
-	reporter, teller := report.NewReporter(client), report.NewTeller(client, memory)
-	agent := edgeagent.New(memory, driver, reporter, verify.options(edgeagent.Options{
+	agent := edgeagent.New(memory, driver, from, verify.options(edgeagent.Options{
 		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, Built: built(), BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
 		Rest:   debug.FreeOSMemory, // a pull's buffers would stay for as long as nothing else needs them
 		Prober: source, Reserve: keepFree(ctx, c), Kubelet: c.kubelet(),
@@ -97,13 +92,9 @@ func run(ctx context.Context, c *config) error {
 	verify.agent = agent
 	watch.Notify(agent.Look)
 	defer serve(ctx, c, agent, contact, memory)()
-	err = together(ctx, agent.Run,
-		func(ctx context.Context) {
-			intake.Watch(ctx, client.Caches(), c.NodeName, listeners{agent, reporter, teller})
-		},
-		reporter.Run, teller.Run, verify.run,
+	err = together(ctx, agent.Run, verify.run,
 		func(ctx context.Context) { watch.Run(ctx, source) },
-		func(ctx context.Context) { report.Heartbeat(ctx, client) },
+		func(ctx context.Context) { from.run(ctx, agent) },
 	)
 	logger.Info("Stopped; partial downloads stay")
 	return errors.Join(err, driver.Close(), memory.Close())
@@ -120,16 +111,6 @@ func together(ctx context.Context, main func(context.Context) error, others ...f
 	cancel()
 	wg.Wait()
 	return err
-}
-
-// listeners are told one after the other.
-type listeners []intake.Listener
-
-// Hear tells all.
-func (all listeners) Hear(object *v1alpha1.NodeImageCache) {
-	for _, l := range all {
-		l.Hear(object)
-	}
 }
 
 // remember opens the store. Damage is said and does not stop the agent.
@@ -167,20 +148,6 @@ func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver,
 		})
 	}
 	return nil, fmt.Errorf("runtime %q is not known", c.Runtime)
-}
-
-func newClient(c *config, contact *local.Contact, watch *links.Watch) (*report.Client, error) {
-	rc, err := clientcmd.BuildConfigFromFlags("", c.Kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("finding the API server (outside a pod, give --kubeconfig): %w", err)
-	}
-	// One object, a Lease and a watch: a handful of requests in a burst is enough.
-	rc.QPS, rc.Burst = 5, 10
-	rc.UserAgent = "edgecache-agent/" + version.Get().GitVersion
-	rc.ContentType = "application/json"
-	rc.Wrap(contact.Wrap)
-	rc.Wrap(watch.Transport)
-	return report.NewClient(rest.CopyConfig(rc), c.NodeName)
 }
 
 // built is when this program's sources were committed, zero when that is not known.

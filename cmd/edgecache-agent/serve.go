@@ -26,7 +26,10 @@ const serveRetry = time.Minute
 func serve(ctx context.Context, c *config, agent *edgeagent.Agent, contact *local.Contact, memory *store.Store) (stop func()) {
 	tell := func() local.Status {
 		s := agent.Status()
-		s.Node, s.APIServer, s.Store = c.NodeName, contact.Status(), cost(c, memory)
+		s.Node, s.Store = c.NodeName, cost(c, memory)
+		if c.Manifest == "" {
+			s.APIServer = contact.Status()
+		}
 		return s
 	}
 	legacyregistry.CustomMustRegister(metrics.New(tell))

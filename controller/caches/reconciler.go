@@ -377,10 +377,11 @@ func (r *Reconciler) tally(f *facts, view *fleet.Cache, targets rollout.Targets)
 // member is a node with its images, as far as the stores know it.
 func (r *Reconciler) member(n *corev1.Node, images []*subject, now time.Time) member {
 	fresh, _ := r.Leases.Fresh(n.Name, now)
-	m := member{name: n.Name, site: fleet.OwnSite(n), placed: fleet.Site(n) != "", images: images, reach: fleet.ReachOf(n, fresh)}
+	m := member{name: n.Name, site: fleet.OwnSite(n), placed: fleet.Site(n) != "", images: images}
 	if object, err := r.Objects.Get(n.Name); err == nil {
 		m.object = object
 	}
+	m.reach = fleet.ReachOf(n, fresh, m.object)
 	return m
 }
 

@@ -244,8 +244,8 @@ func TestRoundsAskAgain(t *testing.T) {
 	begin := time.Unix(1000, 0)
 	ic := &v1alpha1.ImageCache{ObjectMeta: metav1.ObjectMeta{UID: "u", Generation: 1}}
 	r := new(rounds).of(ic, begin)
-	if due := r.due(begin); due > fleet.DefaultRefresh || due <= 0 {
-		t.Errorf("the first refresh is due in %s, want within %s", due, fleet.DefaultRefresh)
+	if due := r.due(begin); due > v1alpha1.DefaultRefresh || due <= 0 {
+		t.Errorf("the first refresh is due in %s, want within %s", due, v1alpha1.DefaultRefresh)
 	}
 	if tags, asked := r.again(ic, begin); asked || tags(tag) {
 		t.Error("a cache that is new is looked up twice")
@@ -258,7 +258,7 @@ func TestRoundsAskAgain(t *testing.T) {
 	if tags, asked := r.again(ic, begin); !asked || !tags(tag) {
 		t.Errorf("on demand: missing %v, tag %v", asked, tags(tag))
 	}
-	if tags, asked := r.again(ic, begin.Add(fleet.DefaultRefresh)); asked || tags(tag) || !tags(mustParse("r.io/app:latest")) {
+	if tags, asked := r.again(ic, begin.Add(v1alpha1.DefaultRefresh)); asked || tags(tag) || !tags(mustParse("r.io/app:latest")) {
 		t.Errorf("a periodic refresh asks for what was refused (%v), or not for what moves", asked)
 	}
 }

@@ -14,12 +14,8 @@ import (
 	"edgecache.dev/controller/keyloop"
 )
 
-const (
-	// DefaultRefresh is the refresh interval where none is given.
-	DefaultRefresh = 15 * time.Minute
-	// maxToken is the longest refresh token that nodes are sent as it is, in bytes.
-	maxToken = 32
-)
+// maxToken is the longest refresh token that nodes are sent as it is, in bytes.
+const maxToken = 32
 
 // Ask is when nodes ask a registry again what a tag stands for.
 type Ask struct {
@@ -164,7 +160,7 @@ func combined(of map[wish.Owner]string) string {
 // RefreshInterval gives the time between two refreshes of an ImageCache, 0 for none.
 func RefreshInterval(spec *v1alpha1.ImageCacheSpec) time.Duration {
 	if spec.RefreshInterval == nil {
-		return DefaultRefresh
+		return v1alpha1.DefaultRefresh
 	}
 	return spec.RefreshInterval.Duration
 }
@@ -179,11 +175,6 @@ func AtEveryRefresh(policy v1alpha1.PullPolicy, ref imageref.Reference) bool {
 
 // refreshes gives how often an ImageCache looks a tag up, 0 for once.
 func refreshes(spec *v1alpha1.ImageCacheSpec) func(imageref.Reference) time.Duration {
-	policy, interval := spec.ImagePullPolicy, RefreshInterval(spec)
-	return func(ref imageref.Reference) time.Duration {
-		if AtEveryRefresh(policy, ref) {
-			return interval
-		}
-		return 0
-	}
+	s := v1alpha1.ImageCacheSpec{ImagePullPolicy: spec.ImagePullPolicy, RefreshInterval: spec.RefreshInterval}
+	return func(ref imageref.Reference) time.Duration { return s.RefreshEvery(ref.Moves()) }
 }

@@ -40,7 +40,7 @@ func TestAsk(t *testing.T) {
 		"nobody has nodes resolve": {caches: []*v1alpha1.ImageCache{imageCache("a", "app:v1")}},
 		"once, and latest at every refresh": {
 			caches: []*v1alpha1.ImageCache{resolving("a", "t", nil)},
-			v1:     Ask{Token: "t"}, latest: Ask{Token: "t", Every: DefaultRefresh},
+			v1:     Ask{Token: "t"}, latest: Ask{Token: "t", Every: v1alpha1.DefaultRefresh},
 		},
 		"no periodic refresh": {
 			caches: []*v1alpha1.ImageCache{resolving("a", "", every(0))},

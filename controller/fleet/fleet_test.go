@@ -19,26 +19,32 @@ import (
 
 func TestReachOf(t *testing.T) {
 	t.Parallel()
+	lives := &v1alpha1.NodeImageCache{Status: v1alpha1.NodeImageCacheStatus{Heartbeat: v1alpha1.HeartbeatNode}}
 	tests := []struct {
-		ready corev1.ConditionStatus
-		fresh bool
-		want  Reach
+		ready  corev1.ConditionStatus
+		fresh  bool
+		object *v1alpha1.NodeImageCache
+		want   Reach
 	}{
-		{corev1.ConditionTrue, true, Connected},
-		{corev1.ConditionFalse, true, Connected},
-		{corev1.ConditionUnknown, true, Connected},
-		{corev1.ConditionTrue, false, NoAgent},
-		{corev1.ConditionFalse, false, Unreachable},
-		{corev1.ConditionUnknown, false, Unreachable},
-		{"", false, Unreachable},
+		{corev1.ConditionTrue, true, nil, Connected},
+		{corev1.ConditionFalse, true, nil, Connected},
+		{corev1.ConditionUnknown, true, nil, Connected},
+		{corev1.ConditionTrue, false, nil, NoAgent},
+		{corev1.ConditionTrue, false, &v1alpha1.NodeImageCache{}, NoAgent},
+		{corev1.ConditionFalse, false, nil, Unreachable},
+		{corev1.ConditionUnknown, false, nil, Unreachable},
+		{"", false, nil, Unreachable},
+		{corev1.ConditionTrue, false, lives, Connected},
+		{corev1.ConditionUnknown, false, lives, Unreachable},
+		{corev1.ConditionUnknown, true, lives, Connected}, // the Lease of the agent that it was before
 	}
 	for _, tc := range tests {
 		node := &corev1.Node{}
 		if tc.ready != "" {
 			node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeDiskPressure, Status: corev1.ConditionTrue}, {Type: corev1.NodeReady, Status: tc.ready}}
 		}
-		if got := ReachOf(node, tc.fresh); got != tc.want {
-			t.Errorf("Ready=%q fresh=%v: %s, want %s", tc.ready, tc.fresh, got, tc.want)
+		if got := ReachOf(node, tc.fresh, tc.object); got != tc.want {
+			t.Errorf("Ready=%q fresh=%v object=%v: %s, want %s", tc.ready, tc.fresh, tc.object, got, tc.want)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"edgecache.dev/api/v1alpha1"
 )
 
 // Reach says whether a node can be expected to act now.
@@ -13,7 +15,7 @@ type Reach string
 
 // Reach values.
 const (
-	// Connected: its agent renews its Lease.
+	// Connected: its agent renews its Lease, or lives with a Node that is Ready.
 	Connected Reach = "Connected"
 	// Unreachable: neither is the Node Ready nor does its agent renew its Lease. Its
 	// last known state stands.
@@ -22,15 +24,18 @@ const (
 	NoAgent Reach = "NoAgent"
 )
 
-// ReachOf decides from the Node's Ready condition and the freshness of its agent's Lease.
-func ReachOf(node *corev1.Node, leaseFresh bool) Reach {
+// ReachOf decides from the Node's Ready condition, the freshness of its agent's Lease and
+// what the agent says to live by. object may be nil.
+func ReachOf(node *corev1.Node, leaseFresh bool, object *v1alpha1.NodeImageCache) Reach {
 	switch {
 	case leaseFresh:
 		return Connected
-	case Ready(node):
-		return NoAgent
+	case !Ready(node):
+		return Unreachable
+	case object != nil && object.Status.Heartbeat == v1alpha1.HeartbeatNode:
+		return Connected
 	}
-	return Unreachable
+	return NoAgent
 }
 
 // Ready says whether the Node's Ready condition is True.

@@ -25,6 +25,9 @@ type Client struct {
 	node   string
 	caches rest.Interface
 	leases rest.Interface
+	// LivesWithNode says that the agent goes by the kubelet's identity, and so keeps no Lease:
+	// statuses say that its Node shows that it is there. Set before the client is used.
+	LivesWithNode bool
 }
 
 // NewClient makes a client for a node. It does not connect.
@@ -65,9 +68,13 @@ func (c *Client) Caches() rest.Interface { return c.caches }
 
 // WriteStatus replaces the status of the node's object if it still has the UID.
 func (c *Client) WriteStatus(ctx context.Context, uid types.UID, status *v1alpha1.NodeImageCacheStatus) error {
+	said := *status
+	if c.LivesWithNode {
+		said.Heartbeat = v1alpha1.HeartbeatNode
+	}
 	patch, err := json.Marshal([]map[string]any{
 		{"op": "test", "path": "/metadata/uid", "value": uid},
-		{"op": "add", "path": "/status", "value": status},
+		{"op": "add", "path": "/status", "value": &said},
 	})
 	if err != nil {
 		return fmt.Errorf("encoding status: %w", err)

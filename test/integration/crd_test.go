@@ -15,6 +15,7 @@ import (
 
 	"edgecache.dev/api/client/clientset/versioned"
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/edgeagent/manifest"
 	"edgecache.dev/test/lab/cluster"
 )
 
@@ -93,7 +94,11 @@ func testValidation(t *testing.T, lab *cluster.Cluster) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			out, err := kubectl.apply(t, fmt.Sprintf("{apiVersion: edgecache.dev/v1alpha1, kind: ImageCache, metadata: {name: %s, namespace: default}, spec: %s}", slug(name), tc.spec))
+			text := fmt.Sprintf("{apiVersion: edgecache.dev/v1alpha1, kind: ImageCache, metadata: {name: %s, namespace: default}, spec: %s}", slug(name), tc.spec)
+			if _, err := manifest.Parse("file", []byte(text)); (err == nil) != (tc.want == "") {
+				t.Errorf("an agent without an API server says %v, want %q", err, tc.want)
+			}
+			out, err := kubectl.apply(t, text)
 			switch {
 			case tc.want == "" && err != nil:
 				t.Errorf("refused: %s", out)

@@ -162,6 +162,30 @@ func underOwnRights() map[string]request {
 	}
 }
 
+// underKubeletRights are requests after the rights for agents that go by their kubelet's
+// identity were installed, too.
+func underKubeletRights() map[string]request {
+	return map[string]request{
+		"own status, as agents write it":     {kubelet, http.MethodPatch, objects + "/node-1/status", jsonPatch, ""},
+		"own status, node-2":                 {kubelet2, http.MethodPatch, objects + "/node-2/status", jsonPatch, ""},
+		"another's status":                   {kubelet, http.MethodPatch, objects + "/node-2/status", jsonPatch, onlyItsOwn},
+		"another's status, applied":          {kubelet2, http.MethodPatch, objects + "/node-1/status", statusApply("node-1"), onlyItsOwn},
+		"reads its own":                      {kubelet, http.MethodGet, objects + "/node-1", "", ""},
+		"reads another's: not held back":     {kubelet, http.MethodGet, objects + "/node-2", "", ""}, // docs/threat-model.md
+		"watches its own":                    {kubelet, http.MethodGet, objects + "?fieldSelector=metadata.name%3Dnode-1", "", ""},
+		"own status, whole":                  {kubelet, http.MethodPut, objects + "/node-1/status", "", byRBAC},
+		"own spec":                           {kubelet, http.MethodPatch, objects + "/node-1", specBody, byRBAC},
+		"makes its object":                   {kubelet, http.MethodPost, objects, objectBody("node-1"), byRBAC},
+		"deletes its object":                 {kubelet, http.MethodDelete, objects + "/node-1", "", byRBAC},
+		"renews a Lease here":                {kubelet2, http.MethodPatch, leases + "/node-2", leaseSpec, byKubelets},
+		"takes the controllers' Lease":       {kubelet, http.MethodPatch, leases + "/edgecache-controller", leaseSpec, byKubelets},
+		"an Event about its object":          {kubelet, http.MethodPost, events, eventBody("NodeImageCache", "node-1"), ""},
+		"a Secret that none of its pods has": {kubelet, http.MethodGet, secretsOf + "/s", "", "no relationship found"},
+		"the agents' token still works":      {node1, http.MethodPatch, objects + "/node-1/status", jsonPatch, ""},
+		"the agents' token is still held":    {node1, http.MethodPatch, objects + "/node-2/status", jsonPatch, onlyItsOwn},
+	}
+}
+
 // wideRights are what a careless administrator might give: what is refused now, the
 // policies refuse.
 const wideRights = `

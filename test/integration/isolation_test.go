@@ -35,11 +35,14 @@ func TestNodeIsolation(t *testing.T) {
 	t.Parallel()
 	i := newIsolation(t)
 	t.Run("by the product's own rights", func(t *testing.T) { i.all(t, underOwnRights()) })
+	i.file(t, "../../edgeagent/rbac-kubelet.yaml")
+	i.until(t, "the rights for agents with a kubelet's identity are in force", request{kubelet2, http.MethodPatch, objects + "/node-2/status", statusBody, ""})
+	t.Run("by the rights for kubelets", func(t *testing.T) { i.all(t, underKubeletRights()) })
 	i.must(t, wideRights)
-	i.until(t, "the wide rights are in force", request{kubelet, http.MethodPatch, objects + "/node-1/status", statusBody, ""})
+	i.until(t, "the wide rights are in force", request{kubelet, http.MethodPatch, objects + "/node-1", specBody, onlyStatus})
 	i.until(t, "the policy of Events is in force", request{unbound, http.MethodPost, events, eventBody("Pod", "x"), noEvents})
 	t.Run("by the policies alone", func(t *testing.T) { i.all(t, underWideRights()) })
-	if n := len(underOwnRights()) + len(underWideRights()); n < 25 {
+	if n := len(underOwnRights()) + len(underKubeletRights()) + len(underWideRights()); n < 25 {
 		t.Errorf("%d requests, want at least 25", n)
 	} else {
 		t.Logf("%d requests", n)
@@ -73,6 +76,14 @@ func newIsolation(t *testing.T) *isolation {
 func (i *isolation) must(t *testing.T, manifest string) {
 	t.Helper()
 	if _, err := i.lab.ControlPlane().Apply(t.Context(), []byte(manifest)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// file applies a manifest that is installed.
+func (i *isolation) file(t *testing.T, path string) {
+	t.Helper()
+	if _, err := i.lab.ControlPlane().ApplyFile(t.Context(), path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -142,6 +142,33 @@ func (t *tokens) write(ctx context.Context, n *corev1.Node, file string) error {
 	return nil
 }
 
+// KubeletKubeconfig gives the path of a kubeconfig such as a node's kubelet has, and a
+// function that writes it: with the path of a client certificate and its key in one file,
+// which is another one each time, as the kubelet rotates it.
+func (p *Product) KubeletKubeconfig(n *node.Node) (path string, write func() error) {
+	dir := filepath.Join(n.Dir(), "kubelet-identity")
+	path, pem := filepath.Join(dir, "kubelet.conf"), filepath.Join(dir, "kubelet-client-current.pem")
+	return path, func() error {
+		cp := p.lab.ControlPlane()
+		identity, err := cp.RESTConfig(n.Spec().User(), "system:nodes")
+		if err != nil {
+			return err
+		}
+		if err := replaceFile(pem, string(identity.CertData)+string(identity.KeyData)); err != nil {
+			return err
+		}
+		config := clientcmdapi.NewConfig()
+		config.Clusters["lab"] = &clientcmdapi.Cluster{Server: cp.URL(), CertificateAuthorityData: cp.CA()}
+		config.AuthInfos["default-auth"] = &clientcmdapi.AuthInfo{ClientCertificate: pem, ClientKey: pem}
+		config.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: "default-auth"}
+		config.CurrentContext = "lab"
+		if err := clientcmd.WriteToFile(*config, path); err != nil {
+			return fmt.Errorf("writing kubeconfig of the kubelet of %s: %w", n.Name(), err)
+		}
+		return nil
+	}
+}
+
 // replaceFile never lets a reader see half a token.
 func replaceFile(file, text string) error {
 	err := os.MkdirAll(filepath.Dir(file), 0o700)

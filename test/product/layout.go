@@ -21,23 +21,26 @@ func blobDir(n *node.Node) string { return filepath.Join(LayoutDir(n), "blobs", 
 
 // LayoutNames reads what a node's image layout holds: name to digest, of those whose blob
 // is there. A layout that is not there holds nothing.
-func LayoutNames(n *node.Node) (map[string]string, error) {
-	index, err := readIndex(n)
+func LayoutNames(n *node.Node) (map[string]string, error) { return NamesIn(LayoutDir(n)) }
+
+// NamesIn is LayoutNames for an image layout in any directory.
+func NamesIn(dir string) (map[string]string, error) {
+	index, err := readIndex(dir)
 	if err != nil {
 		return nil, err
 	}
 	names := map[string]string{}
 	for _, m := range index.Manifests {
-		if _, err := os.Stat(filepath.Join(blobDir(n), m.Digest.Encoded())); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "blobs", "sha256", m.Digest.Encoded())); err == nil {
 			names[m.Annotations[ocispec.AnnotationRefName]] = m.Digest.String()
 		}
 	}
 	return names, nil
 }
 
-func readIndex(n *node.Node) (ocispec.Index, error) {
+func readIndex(dir string) (ocispec.Index, error) {
 	var index ocispec.Index
-	b, err := os.ReadFile(filepath.Join(LayoutDir(n), "index.json"))
+	b, err := os.ReadFile(filepath.Join(dir, "index.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return index, nil
 	}
@@ -45,7 +48,7 @@ func readIndex(n *node.Node) (ocispec.Index, error) {
 		err = json.Unmarshal(b, &index)
 	}
 	if err != nil {
-		return index, fmt.Errorf("reading the image layout of %s: %w", n.Name(), err)
+		return index, fmt.Errorf("reading the image layout in %s: %w", dir, err)
 	}
 	return index, nil
 }
@@ -58,7 +61,7 @@ func EmptyLayout(n *node.Node) error {
 // RemoveFromLayout removes an image's names and blobs, as by hand. Blobs that it shares
 // with other images go too.
 func RemoveFromLayout(n *node.Node, digest string) error {
-	index, err := readIndex(n)
+	index, err := readIndex(LayoutDir(n))
 	if err != nil {
 		return err
 	}

@@ -99,12 +99,21 @@ func Run(ctx context.Context, lab *cluster.Cluster, agentArgs ...string) (*Produ
 	return p, nil
 }
 
+// Agent builds the agent alone and gives its path, for labs without an API server.
+func Agent(ctx context.Context, tools *toolchain.Toolchain) (string, error) {
+	return tools.Product(ctx, "edgecache-agent", how(toolchain.RaceEnabled))
+}
+
+func how(race bool) toolchain.Build {
+	return toolchain.Build{Ldflags: "-X k8s.io/component-base/version.gitVersion=" + Version, Race: race}
+}
+
 // programs are the paths of the built ones. Kept, as each question to the go command whether they are up to date waits for
 // whoever builds.
 type programs struct{ controller, agent string }
 
 func build(ctx context.Context, tools *toolchain.Toolchain, race bool) (p programs, err error) {
-	how := toolchain.Build{Ldflags: "-X k8s.io/component-base/version.gitVersion=" + Version, Race: race}
+	how := how(race)
 	if p.controller, err = tools.Product(ctx, "edgecache-controller", how); err != nil {
 		return p, err
 	}
@@ -161,6 +170,11 @@ func (p *Product) Agent(ctx context.Context, n *node.Node, args ...string) (*pro
 	if err != nil {
 		return nil, err
 	}
+	return p.AgentAs(n, kubeconfig, args...)
+}
+
+// AgentAs starts the agent of a node with a kubeconfig of the caller's.
+func (p *Product) AgentAs(n *node.Node, kubeconfig string, args ...string) (*process.Process, error) {
 	hosts, err := p.hostsDir(n)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "edgecache.dev/api/v1alpha1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -37,6 +38,10 @@ type NodeImageCacheStatusApplyConfiguration struct {
 	BootID *string `json:"bootID,omitempty"`
 	// agentVersion is the version of the agent that wrote this status.
 	AgentVersion *string `json:"agentVersion,omitempty"`
+	// heartbeat says what shows that the agent is there. Lease, or absent: its own Lease in
+	// this namespace. Node: the Ready condition of its Node, as it goes by the kubelet's
+	// identity, which may have no such Lease.
+	Heartbeat *apiv1alpha1.Heartbeat `json:"heartbeat,omitempty"`
 	// key is what credentials for this node are sealed to.
 	Key *NodeKeyApplyConfiguration `json:"key,omitempty"`
 	// conditions are Ready, and Degraded while it applies.
@@ -149,6 +154,14 @@ func (b *NodeImageCacheStatusApplyConfiguration) WithBootID(value string) *NodeI
 // If called multiple times, the AgentVersion field is set to the value of the last call.
 func (b *NodeImageCacheStatusApplyConfiguration) WithAgentVersion(value string) *NodeImageCacheStatusApplyConfiguration {
 	b.AgentVersion = &value
+	return b
+}
+
+// WithHeartbeat sets the Heartbeat field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Heartbeat field is set to the value of the last call.
+func (b *NodeImageCacheStatusApplyConfiguration) WithHeartbeat(value apiv1alpha1.Heartbeat) *NodeImageCacheStatusApplyConfiguration {
+	b.Heartbeat = &value
 	return b
 }
 
