@@ -125,8 +125,7 @@ func (d *Driver) Inventory(ctx context.Context) (runtime.Inventory, error) {
 		for _, name := range img.names {
 			inv[name] = runtime.Held{
 				Digest: img.digestOf(name), ID: img.id, Size: img.size, Complete: true, Managed: kept[name].managed,
-				// Another name may have the image pinned: of one that is managed its own mark counts.
-				Pinned: img.pinned && (kept[name].pinned || !kept[name].managed),
+				Pinned: img.pinnedAs(name, kept[name]),
 			}
 		}
 	}
@@ -146,6 +145,19 @@ func (d *Driver) Weigh(ctx context.Context) (map[imageref.Reference][]runtime.Pa
 		}
 	}
 	return out, nil
+}
+
+// pinnedAs says whether an image is pinned under a name. Another name may have it pinned: of
+// one that is managed its own mark counts. By digest the mark counts alone, as CRI-O pins by
+// that name only what was pulled by it, and more cannot be done.
+func (img image) pinnedAs(name imageref.Reference, m mark) bool {
+	switch {
+	case !m.managed:
+		return img.pinned
+	case name.Digest() != "":
+		return m.pinned
+	}
+	return img.pinned && m.pinned
 }
 
 func (d *Driver) list(ctx context.Context) ([]image, error) {

@@ -109,11 +109,12 @@ func (d *Driver) reload(ctx context.Context, before, want marks) error {
 	}
 }
 
-// honoured says whether the runtime pins the images that are to be pinned.
+// honoured says whether the runtime pins the images that are to be pinned by a tag. By digest
+// CRI-O pins only what was pulled by digest, which CRI does not tell.
 func (m marks) honoured(all []image) bool {
 	for _, name := range m.pinned() {
 		for _, img := range all {
-			if slices.Contains(img.names, name) && !img.pinned {
+			if name.Tag() != "" && slices.Contains(img.names, name) && !img.pinned {
 				return false
 			}
 		}
