@@ -23,7 +23,7 @@ TOOL := go tool -modfile=go.tools.mod
 API  := ./api/v1alpha1
 CLIENT := api/client
 
-.PHONY: help build demo test unit e2e bench bench-fleet lint verify generate images clean
+.PHONY: help build demo test unit test32 e2e bench bench-fleet lint verify generate images clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,10 +34,15 @@ build: ## build the programs into bin/
 demo: ## show the main job on this machine: no root, no runtime, no cluster (RUNTIME=containerd: real ones)
 	@go run ./test/demo --runtime $(RUNTIME)
 
-test: unit e2e ## run all tests: unit, integration, and e2e where the machine can
+test: unit test32 e2e ## run all tests: unit, integration, and e2e where the machine can
 
 unit: ## run unit and integration tests (real API server, etcd and registry)
 	go test $(RACE) -timeout 25m $(TESTFLAGS) $$(go list ./... | grep -v '/test/e2e$$')
+
+test32: ## run the store's tests as a 32-bit program, and build the agent for arm/v7
+	@if [ "$$(go env GOHOSTARCH)" = amd64 ]; then CGO_ENABLED=0 GOARCH=386 go test ./edgeagent/store; \
+	else echo "left out: only amd64 runs 386 programs, to test the store with 32 bits"; fi
+	CGO_ENABLED=0 GOARCH=arm GOARM=7 go build -o /dev/null ./cmd/edgecache-agent
 
 e2e: ## run the end-to-end tests on real containerd and kubelet (root, runc), or say why not
 	@go run ./test/lab probe || true

@@ -72,6 +72,6 @@ it opens it, because some damage ends the process that reads it.`,
 			}
 			return err
 		},
-	})
+	}, newDump())
 	return cmd
 }
