@@ -51,6 +51,8 @@ e2e: ## run the end-to-end tests on real containerd and kubelet (root, runc), or
 bench: ## run the benchmarks and print the table of docs/benchmarks.md
 	go test -run '^$$' -bench . -benchmem ./registrycheck/...
 	go test -run WeekOffline -v ./edgeagent
+	go test -run '^$$' -bench DeviceBytes -benchtime 300x ./edgeagent/store
+	EDGECACHE_KILLS=1000 go test -count=1 -timeout 60m -run TestKilledAtRandom -v ./test/integration
 	go run ./test/bench
 
 bench-fleet: ## the same for fleets of 1,000 nodes with agents and 10,000 without (an hour on two cores)
