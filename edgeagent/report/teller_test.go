@@ -86,9 +86,11 @@ func TestToldOnce(t *testing.T) {
 		go teller.Run(t.Context())
 		teller.Hear(object)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		asked := to.asked
 		teller.Hear(object)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(d.kept.Records) != 0 || d.kept.Dropped != 0 || to.asked != asked {
 			t.Errorf("left %+v, asked %d times for nothing", d.kept, to.asked-asked)
 		}
