@@ -108,6 +108,7 @@ func (a *Agent) bring(ctx context.Context) time.Time {
 			t.cancel(errHeld)
 		case h != nil && h.scout && !a.scouting():
 			a.sendScout(ctx, img, t)
+		case h != nil && h.scout: // when the one that runs has ended, which is told
 		case h != nil:
 			due = sooner(due, h.until)
 		case now.Before(t.next):

@@ -26,6 +26,7 @@ type darkSite struct {
 	dark  map[string]bool // guarded by driver.mu
 	tried map[string]int  // by registry, guarded by driver.mu
 	asked int             // guarded by driver.mu
+	seen  int             // looks at the runtime, guarded by driver.mu
 }
 
 const timesOut = 30 * time.Second
@@ -33,6 +34,7 @@ const timesOut = 30 * time.Second
 var errTimeout = &fetch.Error{Reason: fetch.NetworkError, Err: errors.New("i/o timeout")}
 
 func (s *darkSite) Info(ctx context.Context) (runtime.Info, error) {
+	s.with(func() { s.seen++ })
 	info, err := s.driver.Info(ctx)
 	info.Capabilities = append(info.Capabilities, s.can...)
 	return info, err
@@ -70,6 +72,11 @@ func (s *darkSite) set(registry string, dark bool) { s.with(func() { s.dark[regi
 
 func (s *darkSite) tries(registry string) (n int) {
 	s.with(func() { n = s.tried[registry] })
+	return n
+}
+
+func (s *darkSite) looks() (n int) {
+	s.with(func() { n = s.seen })
 	return n
 }
 

@@ -90,6 +90,7 @@ func (a *Agent) removeForRoom(ctx context.Context, names ...imageref.Reference) 
 	klog.FromContext(ctx).Info("Room is short, giving up what the node can do without", "names", names)
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	defer a.pulse.away()()
 	err := a.driver.Remove(call, names...)
 	a.trouble.note(ctx, withRoom, err, "Images not given up")
 	return err == nil

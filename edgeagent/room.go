@@ -29,6 +29,8 @@ const (
 	noEvictFor = time.Hour
 	// noEvictForSwollen is the same for one that was unpacked to more than was thought.
 	noEvictForSwollen = 24 * time.Hour
+	// noEvictForRefused is the same where the runtime did not remove what was to go.
+	noEvictForRefused = 10 * time.Minute
 	// maxEvictions bounds how often more is given up for one attempt, where the first did not
 	// free what it should.
 	maxEvictions = 3
@@ -43,7 +45,8 @@ type space struct {
 	room    evict.Room
 	known   bool // the file system could be looked at
 	pleas   []*plea
-	spare   []evict.Image // as of the last look, nil until needed
+	weighed bool // since the last look, or that was tried: spare and weights are known, or nil
+	spare   []evict.Image
 	weights evict.Weights
 	used    map[string]time.Time // when images were last seen in use, by ID
 }
@@ -109,7 +112,7 @@ func (a *Agent) measure(ctx context.Context, inUse map[string]struct{}) {
 	disk, err := a.diskOf(a.info.Root)
 	a.trouble.note(ctx, withDisk, err, "Free space of the image file system not known, pulling all the same")
 	s := &a.space
-	s.spare, s.weights, s.known = nil, nil, disk != nil
+	s.weighed, s.spare, s.weights, s.known = false, nil, nil, disk != nil
 	if disk != nil {
 		s.room = evict.Room{Capacity: disk.Capacity, Available: disk.Available, Reserve: disk.Reserve}
 	}
@@ -176,11 +179,13 @@ func (a *Agent) choose(ctx context.Context, t *attempt, room evict.Room) ([]evic
 // spares gives what could be given up, and weighs what there is.
 func (a *Agent) spares(ctx context.Context) []evict.Image {
 	weigher, ok := a.driver.(runtime.Weigher)
-	if !ok || a.space.weights != nil {
+	if !ok || a.space.weighed {
 		return a.space.spare
 	}
+	a.space.weighed = true // a runtime that does not answer is not asked once for each image
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	defer a.pulse.away()()
 	weights, err := weigher.Weigh(call)
 	a.trouble.note(ctx, withRoom, err, "Images not weighed, giving up none")
 	if err == nil {
@@ -243,6 +248,7 @@ func (a *Agent) makeRoom(ctx context.Context) bool {
 				p.of.evicted = true
 				return true
 			}
+			p.of.evictAfter = time.Now().Add(noEvictForRefused)
 		}
 		s.pleas = s.pleas[1:]
 		p.answer <- err
@@ -292,7 +298,9 @@ func (a *Agent) giveUp(ctx context.Context, going []evict.Image, heir string) bo
 	klog.FromContext(ctx).Info("Giving up images for a more important one", "names", names, "for", heir)
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	back := a.pulse.away()
 	err := a.driver.Remove(call, names...)
+	back()
 	a.trouble.note(ctx, withRoom, err, "Images not given up")
 	for _, img := range going {
 		if img.Rank == evict.Wished && err == nil {
