@@ -130,6 +130,33 @@ func TestAnUnchangedWishIsNotWritten(t *testing.T) {
 	}
 }
 
+// TestAWishHeardWhileTheStoreWasNone: the process ended before the file could be used again, and what was to be removed
+// by the older wish is wished since.
+func TestAWishHeardWhileTheStoreWasNone(t *testing.T) {
+	t.Parallel()
+	other := wished(9)
+	other.UID = "another"
+	for name, tc := range map[string]struct{ snapshot, want Desired }{
+		"newer":                {wished(4), recalled(wished(4))},
+		"older":                {wished(2), wished(3)},
+		"of an earlier object": {other, wished(3)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filled(t)
+			snapshots := openSnapshots(dir, "n1", &counters{})
+			if err := snapshots.keep(tc.snapshot); err != nil {
+				t.Fatal(err)
+			}
+			s, _ := open(t, dir, "n1")
+			expectWish(t, s, tc.want)
+			if newest, found := s.wish.newest(); !found || newest.Desired.Generation != tc.want.Generation {
+				t.Errorf("the newest snapshot is %+v", newest)
+			}
+		})
+	}
+}
+
 // TestMigration opens a file that a release with schema 1 made.
 func TestMigration(t *testing.T) {
 	t.Parallel()

@@ -147,11 +147,15 @@ func openWithin(ctx context.Context, dir, node string, validate Validator, patie
 }
 
 // keepWish writes a snapshot of the wish that the file has, unless there is one: the process
-// may have ended between the two.
+// may have ended between the two. A newer one was heard while the file could not be used: the
+// older wish may ask for the removal of what is wished since.
 func (s *Store) keepWish() error {
 	d, found, err := s.Desired()
 	if err != nil || !found {
 		return err
+	}
+	if newer, found := s.wish.recall(); found && newer.UID == d.UID && newer.Generation > d.Generation {
+		return s.Write(Change{Desired: &newer})
 	}
 	return s.wish.keep(d)
 }
