@@ -325,6 +325,10 @@ func (a *Agent) noteGivenUp(ctx context.Context, img evict.Image, heir string) {
 		a.attempts[name] = &attempt{
 			digest: c.Digest.String(), priority: c.Priority, since: time.Now(), need: runtime.Need{Fetch: weight}, weighed: time.Now(),
 		}
+		if e := a.ledger[name]; e.Lost == nil { // it is away, and nobody else took it
+			e.Lost = new(time.Now().UTC().Truncate(time.Second))
+			a.ledger[name] = e
+		}
 		a.rememberFailure(ctx, name, store.Failure{
 			Digest: c.Digest.String(), Reason: v1alpha1.ReasonInsufficientDisk, Attempts: 1,
 			Message: report.Cut(fmt.Sprintf("given up for %s, which is more important; it needs %s", heir, report.HumanBytes(weight))),

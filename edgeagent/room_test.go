@@ -115,6 +115,7 @@ func TestMoreImportant(t *testing.T) {
 		if n := len(c.removals()); n != 2 {
 			t.Errorf("%d names removed, want those of one image: %v", n, c.removals())
 		}
+		c.expectJournal("ImageCached", "ImageCached", "ImageFailing", "ImageCached") // and no ImageLost: nobody else took it
 		spec := images(low, mid)
 		spec.Remove = []v1alpha1.RemoveImage{{Name: "r.io/top:v1", Digest: d3.String()}}
 		c.wish(4, spec)

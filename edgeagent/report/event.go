@@ -31,7 +31,7 @@ type wording struct{ reason, kind, action, text string }
 
 var wordings = map[store.Kind]wording{
 	store.ImageCached:    {"ImageCached", corev1.EventTypeNormal, "Pull", "image is cached"},
-	store.ImageLost:      {"ImageLost", corev1.EventTypeWarning, "Look", "image was removed by somebody else, bringing it back"},
+	store.ImageLost:      {"ImageLost", corev1.EventTypeWarning, "Look", "image is gone or not whole any more, bringing it back"},
 	store.ImageRestored:  {"ImageRestored", corev1.EventTypeNormal, "Pull", "image is back"},
 	store.ImageFailing:   {"ImageFailing", corev1.EventTypeWarning, "Pull", "image cannot be brought"},
 	store.ImageRecovered: {"ImageRecovered", corev1.EventTypeNormal, "Pull", "image could be brought after failing"},
