@@ -85,6 +85,9 @@ func Build(s State, before []metav1.Condition) v1alpha1.NodeImageCacheStatus {
 	if s.Trouble == "" {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.NodeConditionDegraded)
 	}
+	if s.OfflineStart == nil { // said by an agent with other settings
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.NodeConditionOfflineStartAtRisk)
+	}
 	if s.unsupported() == nil {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.NodeConditionSettingsNotHonoured)
 	}

@@ -156,3 +156,16 @@ func TestAnotherStatusIsPutRight(t *testing.T) {
 		})
 	}
 }
+
+// TestARiskThatIsNotJudgedAnyMore goes: an agent with other settings said it.
+func TestARiskThatIsNotJudgedAnyMore(t *testing.T) {
+	t.Parallel()
+	risk := metav1.Condition{Type: v1alpha1.NodeConditionOfflineStartAtRisk, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonPullsNotSynced}
+	before := Build(State{OfflineStart: &risk}, nil).Conditions
+	if meta.FindStatusCondition(before, risk.Type) == nil {
+		t.Fatal("the risk is not told")
+	}
+	if after := Build(State{}, before).Conditions; meta.FindStatusCondition(after, risk.Type) != nil {
+		t.Errorf("conditions %+v", after)
+	}
+}
