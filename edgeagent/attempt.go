@@ -91,11 +91,18 @@ func (a *Agent) bring(ctx context.Context) time.Time {
 	var ready []turn
 	clear(a.gate.holds)
 	clear(a.gate.pulls)
+	var outside *hold
+	if len(a.steps.Missing) > 0 {
+		outside = a.outsideWindow(now)
+	}
 	for i := range a.steps.Missing {
 		img := &a.steps.Missing[i]
 		t := a.attempt(img)
 		t.priority = img.Priority
-		h := a.hold(img, t, now)
+		h := outside
+		if h == nil {
+			h = a.unreachable(img, t, now)
+		}
 		if h != nil && !t.evicted {
 			t.kept = 0 // others may have the room meanwhile
 		}

@@ -77,15 +77,8 @@ type hold struct {
 	scout bool
 }
 
-// hold says why an image is not to be brought now, nil when it may be.
-func (a *Agent) hold(img *plan.Image, t *attempt, now time.Time) *hold {
-	if h := a.outsideWindow(now); h != nil {
-		return h
-	}
-	return a.unreachable(img, t, now)
-}
-
 // outsideWindow holds everything while no window is open, and for a moment of chance after.
+// It is asked once for all images: windows that follow each other take long to judge.
 func (a *Agent) outsideWindow(now time.Time) *hold {
 	if a.options.Windows == nil {
 		return nil

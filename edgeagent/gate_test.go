@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -240,6 +241,35 @@ func TestPullWindows(t *testing.T) {
 		b.desk.expect(t, 2, "r.io/app00:v1 Cached", "r.io/app01:v1 Cached")
 		if calls := b.driver.calls(); !slices.Equal(calls, []string{"r.io/app01:v1", "r.io/app00:v1", "r.io/app00:v1"}) {
 			t.Errorf("brought %v", calls)
+		}
+		b.stop()
+	})
+}
+
+// asked counts how often windows are asked.
+type asked struct {
+	Windows
+
+	times atomic.Int64
+}
+
+func (w *asked) At(now time.Time) window.Verdict {
+	w.times.Add(1)
+	return w.Windows.At(now)
+}
+
+// TestWindowsAreAskedOnce for all images: a window for every minute takes milliseconds to judge.
+func TestWindowsAreAskedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &asked{Windows: windows(t, time.Time{}, "0 1 * * * for 4h")}
+		b := newBench(t, Options{Windows: w})
+		b.wish(2, images(many("r.io", 50)...))
+		time.Sleep(time.Second)
+		before := w.times.Load()
+		time.Sleep(pollWithHints)
+		if n := w.times.Load() - before; n > 4 {
+			t.Errorf("asked %d times for one look at 50 images", n)
 		}
 		b.stop()
 	})
