@@ -48,7 +48,7 @@ variables (EDGECACHE_NODE_NAME=node-1), then flags.`,
 		Args: cobra.NoArgs,
 	}
 	c.addFlags(cmd.Flags())
-	program.Serve(cmd, c, func(ctx context.Context) error { return run(ctx, c) })
+	program.Serve(cmd, c, func(ctx context.Context) error { return run(ctx, c, "/") })
 	return cmd
 }
 

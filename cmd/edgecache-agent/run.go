@@ -35,22 +35,29 @@ import (
 // switched off over a long weekend does not begin anew.
 const keepPartial = 7 * 24 * time.Hour
 
-func run(ctx context.Context, c *config) error {
+// run works with the runtime that is set, or found below a root, until the context ends.
+func run(ctx context.Context, c *config, root string) error {
 	if err := log.SetLevel("error"); err != nil { // of containerd's packages, which warn of what is no trouble
 		return err
 	}
 	logger := quiet.Logger(klog.FromContext(ctx))
 	ctx = klog.NewContext(ctx, logger)
 	logger.Info("Starting", "program", "edgecache-agent", "version", version.Get().GitVersion, "config", c)
-	if err := c.found(ctx, "/"); err != nil {
-		if ctx.Err() != nil {
-			return nil // told to stop before there was a runtime
-		}
-		return err
-	}
 	memory, err := remember(ctx, c)
 	if err != nil {
 		return err
+	}
+	first, err := newWaiting(memory)
+	if err != nil {
+		return errors.Join(err, memory.Close())
+	}
+	contact, answers := &local.Contact{}, newFront(first)
+	defer serve(ctx, c, answers, contact, memory)()
+	if err := c.found(ctx, root); err != nil {
+		if ctx.Err() != nil {
+			err = nil // told to stop before there was a runtime
+		}
+		return errors.Join(err, memory.Close())
 	}
 	key, err := store.OpenKey(ctx, c.StateDir, c.NodeName)
 	if err != nil {
@@ -74,7 +81,6 @@ func run(ctx context.Context, c *config) error {
 	if err != nil {
 		return errors.Join(err, memory.Close())
 	}
-	contact := &local.Contact{}
 	from, err := newOrders(c, memory, contact, watch)
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
@@ -91,7 +97,7 @@ func run(ctx context.Context, c *config) error {
 	}))
 	verify.agent = agent
 	watch.Notify(agent.Look)
-	defer serve(ctx, c, agent, contact, memory)()
+	answers.put(agent)
 	err = together(ctx, agent.Run, verify.run,
 		func(ctx context.Context) { watch.Run(ctx, source) },
 		func(ctx context.Context) { from.run(ctx, agent) },

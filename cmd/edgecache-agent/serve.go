@@ -10,7 +10,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"edgecache.dev/cmd/internal/program"
-	"edgecache.dev/edgeagent"
 	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/metrics"
 	"edgecache.dev/edgeagent/store"
@@ -23,7 +22,7 @@ const serveRetry = time.Minute
 // serve tells how the agent stands, on its socket and on its address, until stop is
 // called. What cannot be served is said and does not stop the agent: nobody is there to
 // free a port.
-func serve(ctx context.Context, c *config, agent *edgeagent.Agent, contact *local.Contact, memory *store.Store) (stop func()) {
+func serve(ctx context.Context, c *config, agent stance, contact *local.Contact, memory *store.Store) (stop func()) {
 	tell := func() local.Status {
 		s := agent.Status()
 		s.Node, s.Store = c.NodeName, cost(c, memory)
