@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"edgecache.dev/api/imageref"
 )
 
@@ -72,11 +74,26 @@ func TestTogether(t *testing.T) {
 	})
 }
 
-// TestExampleIsNotTheNode: a kubelet's identity is refused the agent's Lease.
-func TestExampleIsNotTheNode(t *testing.T) {
+// TestExamplesWork: each example of run is a command line that says where the wish comes from.
+func TestExamplesWork(t *testing.T) {
 	t.Parallel()
-	if example := newRun().Example; strings.Contains(example, "kubelet.conf") || !strings.Contains(example, "--kubeconfig") {
-		t.Errorf("example: %s", example)
+	lines := strings.Split(strings.ReplaceAll(newRun().Example, "\\\n", ""), "\n")
+	tried := 0
+	for _, line := range lines {
+		args, ok := strings.CutPrefix(strings.TrimSpace(line), "edgecache-agent run ")
+		if !ok {
+			continue
+		}
+		c, fs := defaults(), pflag.NewFlagSet("run", pflag.ContinueOnError)
+		c.addFlags(fs)
+		err := fs.Parse(strings.Fields(strings.ReplaceAll(args, "$(hostname)", "node-1")))
+		if errs := c.Validate(); err != nil || len(errs) > 0 || c.Kubeconfig == "" && c.Manifest == "" {
+			t.Errorf("%s: %v, %v, kubeconfig %q, manifest %q", line, err, errs, c.Kubeconfig, c.Manifest)
+		}
+		tried++
+	}
+	if tried < 2 {
+		t.Errorf("%d examples in %q", tried, lines)
 	}
 }
 

@@ -39,12 +39,14 @@ func newRun() *cobra.Command {
 
 Settings come from defaults, then the file given with --config, then environment
 variables (EDGECACHE_NODE_NAME=node-1), then flags.`,
-		Example: `  # On a node with containerd, as the ServiceAccount edgecache-agent. The kubelet's own
-  # kubeconfig does not do: a node may have no Lease outside of kube-node-lease.
+		Example: `  # On a node, with a token of the ServiceAccount edgecache-agent that is bound to the Node,
+  # or with the kubelet's own kubeconfig where edgeagent/rbac-kubelet.yaml was applied:
   edgecache-agent run --node-name $(hostname) --kubeconfig /etc/edgecache/agent.kubeconfig
 
-  # Without any container runtime, into an OCI image layout:
-  edgecache-agent run --runtime layout --layout-dir /srv/images --state-dir /var/lib/edgecache`,
+  # Without an API server, by the ImageCaches in the files of a directory, and without any
+  # container runtime, into an OCI image layout:
+  edgecache-agent run --manifest /etc/edgecache/manifests --node-labels site=lisbon \
+    --runtime layout --layout-dir /srv/images`,
 		Args: cobra.NoArgs,
 	}
 	c.addFlags(cmd.Flags())
