@@ -30,6 +30,8 @@ type Links interface {
 	Probes() bool
 	// Registries gives the links for the status.
 	Registries() []v1alpha1.RegistryStatus
+	// Connected says whether the API server answers.
+	Connected() bool
 }
 
 // Windows say when images may be pulled.

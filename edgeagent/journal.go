@@ -17,8 +17,25 @@ func (a *Agent) Note(r store.Record) {
 	a.tell(func(in *inbox) { in.notes = append(in.notes, r) })
 }
 
+// LinkTurned has recorded that the link to a peer went down, or is back, since a time.
+func (a *Agent) LinkTurned(peer string, up bool, since time.Time) {
+	kind := store.LinkDown
+	if up {
+		kind = store.LinkUp
+	}
+	a.Note(store.Record{Kind: kind, Time: since, Message: peer})
+}
+
+// untold are the kinds that a status does not show: they are recorded at any time. All
+// others are recorded only while the API server is away. While it is there the status tells
+// them, and an Event for each image of each node would cost a fleet more than all else.
+var untold = map[store.Kind]bool{store.ImageLost: true, store.ImageDamaged: true, store.NodeBooted: true, store.StoreMadeAnew: true}
+
 // note takes a record in; the next write stores it, together with what else changed.
 func (a *Agent) note(r store.Record) {
+	if a.options.Links != nil && a.options.Links.Connected() && !untold[r.Kind] {
+		return
+	}
 	if r.Time.IsZero() {
 		r.Time = time.Now()
 	}

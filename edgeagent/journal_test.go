@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/fetch"
+	"edgecache.dev/edgeagent/links"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/edgeagent/store"
 )
@@ -65,6 +67,33 @@ func TestJournal(t *testing.T) {
 		b.wish(3, v1alpha1.NodeImageCacheSpec{Remove: []v1alpha1.RemoveImage{{Name: "r.io/app:v1", Digest: d1.String()}}})
 		time.Sleep(time.Hour)
 		b.expectJournal(append(want, "LinkDown", "ImageRemoved")...)
+		b.stop()
+	})
+}
+
+// TestJournalWhileConnected: what the status shows is no news while somebody reads it.
+func TestJournalWhileConnected(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		watch := links.New(t.Context(), links.Options{})
+		b := newBench(t, Options{Links: watch})
+		watch.Tell(b.agent.LinkTurned)
+		watch.Reached(links.APIServer)
+		b.wish(2, images(image("r.io/app:v1", d1)))
+		time.Sleep(time.Hour)
+		b.expectJournal()
+		b.driver.lose("r.io/app:v1")
+		time.Sleep(time.Hour)
+		b.expectJournal("ImageLost")
+
+		watch.GaveUp(links.APIServer)
+		synctest.Wait()
+		b.driver.lose("r.io/app:v1")
+		time.Sleep(time.Hour)
+		b.expectJournal("ImageLost", "LinkDown", "ImageLost", "ImageRestored")
+		watch.Reached(links.APIServer)
+		time.Sleep(time.Hour)
+		b.expectJournal("ImageLost", "LinkDown", "ImageLost", "ImageRestored")
 		b.stop()
 	})
 }
@@ -235,7 +264,7 @@ func TestAMendedStoreHasAll(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- agent.Run(ctx) }()
 		time.Sleep(time.Minute)
-		blank.reopened = true
+		blank.reopened.Store(true)
 		agent.Look()
 		time.Sleep(time.Minute)
 		cancel()
@@ -252,16 +281,14 @@ func TestAMendedStoreHasAll(t *testing.T) {
 // lent is a memory that is read from one store, and written to another that was made anew.
 type lent struct {
 	Memory
-	reopened bool
+	reopened atomic.Bool
 	entries  map[string]store.Entry
 	desired  *store.Desired
 	boot     string
 }
 
 func (l *lent) Mend() (bool, error) {
-	was := l.reopened
-	l.reopened = false
-	return was, nil
+	return l.reopened.Swap(false), nil
 }
 
 func (l *lent) Write(c store.Change) error {

@@ -97,6 +97,7 @@ func run(ctx context.Context, c *config, root string) error {
 	}))
 	verify.agent = agent
 	watch.Notify(agent.Look)
+	watch.Tell(agent.LinkTurned)
 	answers.put(agent)
 	err = together(ctx, agent.Run, verify.run,
 		func(ctx context.Context) { watch.Run(ctx, source) },

@@ -3,6 +3,7 @@ package links
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -189,6 +190,31 @@ func TestAnAnswerEndsQuestions(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+// TestTell: a link that went down is told, and that it is back, but not what flaps.
+func TestTell(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		w := New(t.Context(), Options{})
+		w.Tell(func(peer string, up bool, _ time.Time) { told = append(told, fmt.Sprintf("%s %t", peer, up)) })
+		w.Reached("r.io")
+		w.GaveUp("other.io")
+		for range 20 {
+			w.GaveUp("r.io")
+			time.Sleep(10 * time.Second)
+			w.Reached("r.io")
+			time.Sleep(10 * time.Second)
+		}
+		for range 100 {
+			time.Sleep(time.Minute)
+			w.Reached("r.io")
+		}
+		if n := len(told); n < 3 || n > 12 || told[0] != "other.io false" || told[1] != "r.io false" || told[n-1] != "r.io true" {
+			t.Errorf("told %q", told)
+		}
 	})
 }
 

@@ -47,12 +47,14 @@ type Options struct {
 type Watch struct {
 	options Options
 	notify  func() // nil for nobody
+	turned  func(peer string, up bool, since time.Time)
 	book    *link.Book
 	wake    chan struct{}
 
 	mu      sync.Mutex // guards what follows
 	dirty   map[string]bool
 	stored  map[string]bool
+	lost    map[string]bool // peers that went down and are not back yet
 	awaited []string
 	meters  map[string]*meter
 }
@@ -62,6 +64,7 @@ func New(ctx context.Context, o Options) *Watch {
 	w := &Watch{
 		options: o, wake: make(chan struct{}, 1),
 		dirty: map[string]bool{}, stored: map[string]bool{}, meters: map[string]*meter{},
+		lost: map[string]bool{}, turned: func(string, bool, time.Time) {},
 	}
 	w.book = link.NewBook(func(name string, c link.Change) { w.changed(ctx, name, c) })
 	if o.Memory == nil {
@@ -74,6 +77,8 @@ func New(ctx context.Context, o Options) *Watch {
 	for name, history := range known {
 		w.book.Restore(name, history)
 		w.stored[name] = true
+		state, _ := link.Restore(history).State()
+		w.lost[name] = state == link.Down || state == link.Flapping
 	}
 	return w
 }
@@ -83,8 +88,14 @@ func (w *Watch) changed(ctx context.Context, name string, c link.Change) {
 	klog.FromContext(ctx).Info("Link changed", "peer", name, "state", c.State, "since", c.Since.UTC().Format(time.RFC3339))
 	w.mu.Lock()
 	w.dirty[name] = true
+	was := w.lost[name]
+	w.lost[name] = c.State == link.Down || was && c.State == link.Flapping
+	now := w.lost[name]
 	w.mu.Unlock()
 	w.rouse()
+	if was != now {
+		w.turned(name, was, c.Since)
+	}
 	if w.notify != nil {
 		w.notify()
 	}
@@ -93,6 +104,11 @@ func (w *Watch) changed(ctx context.Context, name string, c link.Change) {
 // Notify has a function called when a link changed, from whatever goroutine noticed. It
 // must not call the Watch. Notify is called before anything is observed.
 func (w *Watch) Notify(changed func()) { w.notify = changed }
+
+// Tell has a function called when a link went down and when it is back for good: what
+// flaps is not back. As with Notify, it must not call the Watch, and is given before
+// anything is observed.
+func (w *Watch) Tell(turned func(peer string, up bool, since time.Time)) { w.turned = turned }
 
 func (w *Watch) rouse() {
 	select {
@@ -130,6 +146,9 @@ func (w *Watch) Down(registry string) (since time.Time, down bool) {
 	p := w.book.Peer(registry)
 	return p.Since, p.State == link.Down
 }
+
+// Connected says whether the API server answers, as far as is known.
+func (w *Watch) Connected() bool { return w.book.Peer(APIServer).State == link.Up }
 
 // Probes says whether registries that are down are asked whether they are back.
 func (w *Watch) Probes() bool { return w.options.ProbeInterval > 0 }

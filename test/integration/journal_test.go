@@ -50,8 +50,7 @@ func TestWhatHappenedIsTold(t *testing.T) {
 	n := w.lab.Nodes()[0]
 	pos := w.push("retail/pos:v1", 1<<20, 1)
 	w.apply("pos", listing([]string{pos.Name}))
-	w.untilReady("pos", 1)
-	w.untilTold(n, "ImageCached")
+	w.untilReady("pos", 1) // which the status tells: there is no Event while the API server is there
 
 	if err := w.lab.ControlPlane().KillAPIServer(); err != nil {
 		t.Fatal(err)
@@ -69,12 +68,13 @@ func TestWhatHappenedIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.expectNames(n, pos) // by the snapshot of the wish
+	w.untilLogged(agent, `peer="kube-apiserver" state="Down"`, 1)
 	back := time.Now()
 
 	if err := w.lab.ControlPlane().StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"ImageCached", "ImageCached", "StoreMadeAnew"}
+	want := []string{"ImageCached", "LinkDown", "StoreMadeAnew"}
 	w.untilTold(n, want...)
 	for _, e := range w.events(n) {
 		if e.EventTime.After(back) || !e.FirstTimestamp.Equal(&e.LastTimestamp) || e.Annotations != nil {
