@@ -34,6 +34,7 @@ type attempt struct {
 	brought  bool      // the last run ended well
 	waits    bool      // for its registry, which is down
 	scout    bool      // it was let through all the same
+	begun    bool      // it ran before
 
 	// The room that it takes (room.go):
 	priority   int32
@@ -113,7 +114,7 @@ func (a *Agent) bring(ctx context.Context) time.Time {
 		case t.cancel != nil && (h == nil || !a.interrupts(h, t)):
 		case t.cancel != nil:
 			t.cancel(errHeld)
-		case h != nil && h.scout && !a.scouting():
+		case h != nil && (h.scout || a.mayBeHere(img, t, h)) && !a.scouting():
 			a.sendScout(ctx, img, t)
 		case h != nil && h.scout: // when the one that runs has ended, which is told
 		case h != nil:
@@ -187,7 +188,7 @@ func (a *Agent) attempt(img *plan.Image) *attempt {
 
 func (a *Agent) start(ctx context.Context, img *plan.Image, t *attempt, scout bool) {
 	ctx, t.cancel = context.WithCancelCause(ctx)
-	t.scout = scout
+	t.scout, t.begun = scout, true
 	t.since, t.err, t.granted = time.Now(), nil, false
 	t.start.Store(-1)
 	t.meter = new(meter)

@@ -160,6 +160,12 @@ func (a *Agent) interrupts(h *hold, t *attempt) bool {
 	return h.reason == v1alpha1.ReasonOutsideWindow || !t.scout && a.info.Can(runtime.CanProgress)
 }
 
+// mayBeHere says whether an image that waits for its registry was there as it is wished, and
+// nobody looked yet whether it can be made whole of what is left of it.
+func (a *Agent) mayBeHere(img *plan.Image, t *attempt, h *hold) bool {
+	return h.reason == v1alpha1.ReasonNetworkError && !t.begun && a.ledger[img.Ref.String()].Digest == img.Digest.String()
+}
+
 // scout puts off the next try at a registry that is down.
 func (g *gate) scout(registry string) {
 	g.scouted[registry] = time.Now().Add(scoutEvery + rand.N(scoutEvery/4))

@@ -122,6 +122,28 @@ func many(registry string, n int) (list []v1alpha1.NodeImage) {
 	return list
 }
 
+// TestWhatMayBeHereIsLookedAt: what an image was made of may still be on the node, so that it
+// is made whole with no registry.
+func TestWhatMayBeHereIsLookedAt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b, s, watch := newDarkSite(t, 0, Options{})
+		b.wish(2, images(many("r.io", 3)...))
+		time.Sleep(time.Minute)
+		before := s.tries("r.io")
+		s.set("r.io", true)
+		watch.GaveUp("r.io")
+		for _, img := range many("r.io", 3) {
+			b.driver.lose(img.Name)
+		}
+		time.Sleep(4 * time.Minute)
+		if n := s.tries("r.io") - before; n != 3 {
+			t.Errorf("%d tries at 3 images that were there, want one each", n)
+		}
+		b.stop()
+	})
+}
+
 // TestARegistryThatIsDown for a day costs the images of another one nothing, burns no
 // attempts, and its images come as soon as it is back.
 func TestARegistryThatIsDown(t *testing.T) {

@@ -23,7 +23,9 @@ func (a *Agent) LinkTurned(peer string, up bool, since time.Time) {
 	if up {
 		kind = store.LinkUp
 	}
-	a.Note(store.Record{Kind: kind, Time: since, Message: peer})
+	// That it is down is known some time after it went: the record has the time of now, as
+	// one before those that were written already would look as if the clock was wrong.
+	a.Note(store.Record{Kind: kind, Message: peer + ", since " + since.UTC().Format(time.RFC3339)})
 }
 
 // untold are the kinds that a status does not show: they are recorded at any time. All
