@@ -115,12 +115,18 @@ func (w *world) tells(n *node.Node, what string, exit int, holds func(*local.Sta
 func (w *world) status(n *node.Node, form string) (code int, out string) {
 	w.Helper()
 	cmd := exec.CommandContext(w.Context(), w.product.AgentProgram(), "status", "--state-dir", product.StateDir(n), "-o", form)
-	text, err := cmd.CombinedOutput()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.ExitCode(), string(text)
-	}
-	if err != nil {
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	exit, failed := errors.AsType[*exec.ExitError](err)
+	switch {
+	case failed:
+		code = exit.ExitCode()
+	case err != nil:
 		w.Fatal(err)
 	}
-	return 0, string(text)
+	if form == "table" { // as people see it; what is read by programs stands alone
+		return code, stdout.String() + stderr.String()
+	}
+	return code, stdout.String()
 }
