@@ -26,9 +26,9 @@ import (
 type Sources struct {
 	// File in YAML or JSON; "" reads none. A file that is named must be there.
 	File string
-	// EnvPrefix begins the names of environment variables, such as "EDGECACHE".
+	// EnvPrefix begins the names of environment variables, such as "EDGECACHE"; "" reads none.
 	EnvPrefix string
-	// Flags of the program. Only flags that were given count.
+	// Flags of the program, nil for none. Only flags that were given count.
 	Flags *pflag.FlagSet
 }
 
@@ -39,10 +39,12 @@ func Load(from Sources, into any) error {
 		return err
 	}
 	for _, key := range keys(into) {
-		if err := v.BindEnv(key, from.EnvPrefix+"_"+snake(key)); err != nil {
-			return fmt.Errorf("binding environment to %s: %w", key, err)
+		if from.EnvPrefix != "" {
+			if err := v.BindEnv(key, from.EnvPrefix+"_"+snake(key)); err != nil {
+				return fmt.Errorf("binding environment to %s: %w", key, err)
+			}
 		}
-		if f := from.Flags.Lookup(kebab(key)); f != nil && f.Changed {
+		if f := given(from.Flags, key); f != nil {
 			if err := v.BindPFlag(key, f); err != nil {
 				return fmt.Errorf("binding flag --%s: %w", f.Name, err)
 			}
@@ -50,6 +52,34 @@ func Load(from Sources, into any) error {
 	}
 	if err := v.UnmarshalExact(into, viper.DecodeHook(hooks())); err != nil {
 		return explain(from.File, err)
+	}
+	return nil
+}
+
+// Given tells the flags that were given, by their keys, as a file has them.
+func Given(flags *pflag.FlagSet, of any) map[string]any {
+	values := map[string]any{}
+	for _, key := range keys(of) {
+		f := given(flags, key)
+		if f == nil {
+			continue
+		}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values[key] = list.GetSlice()
+			continue
+		}
+		values[key] = f.Value.String()
+	}
+	return values
+}
+
+// given is the flag of a key, nil where there is none or it was not given.
+func given(flags *pflag.FlagSet, key string) *pflag.Flag {
+	if flags == nil {
+		return nil
+	}
+	if f := flags.Lookup(kebab(key)); f != nil && f.Changed {
+		return f
 	}
 	return nil
 }
