@@ -54,6 +54,26 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestKeepFree: a kubelet's thresholds count where there is a kubelet.
+func TestKeepFree(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		runtime, set string
+		percent      float64
+	}{
+		"set":                      {runtimeLayout, "20%", 20},
+		"set, beside a kubelet":    {runtimeCRI, "20%", 20},
+		"a kubelet's defaults":     {runtimeContainerd, "", 16},
+		"an image layout, no node": {runtimeLayout, "", 5},
+	} {
+		c := defaults()
+		c.Runtime, c.DiskReserve, c.KubeletConfig = tc.runtime, tc.set, filepath.Join(t.TempDir(), "none")
+		if got := keepFree(t.Context(), c); got.Percent != tc.percent || got.Bytes != 0 {
+			t.Errorf("%s: %+v, want %v %%", name, got, tc.percent)
+		}
+	}
+}
+
 // TestTogether: an agent that cannot go on takes the program with it, and says why.
 func TestTogether(t *testing.T) {
 	t.Parallel()

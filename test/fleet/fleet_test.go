@@ -40,8 +40,9 @@ func TestScenarios(t *testing.T) {
 // TestKilledDuringARollout kills the controller at other points of a rollout to a thousand
 // nodes each time. The scenario itself checks that it ends as one without kills, that nothing is brought twice,
 // and that no more nodes work at a time than may.
-func TestKilledDuringARollout(t *testing.T) {
-	t.Parallel()
+//
+// It does not run beside the others: a thousand agents leave little of a small machine.
+func TestKilledDuringARollout(t *testing.T) { //nolint:paralleltest // see above
 	s := small(t)
 	s.Nodes, s.Patience, s.Seed = 1000, 10*time.Minute, rand.Uint64()
 	const images = 2
@@ -100,11 +101,12 @@ func playOne(ctx context.Context, t *testing.T, w *scenario.World, name string, 
 	}
 	t.Logf("%+v", *f)
 	// A change is one write per node, and what it leaves to be removed another one when it is
-	// gone. A write that was refused, as the agent wrote meanwhile, is done again.
-	most := map[string]int{"edit": 2, "purge": 2, "restart": 2, "reconnect": 0}
+	// gone. On a machine that is busy look-ups may end one by one: then each image is a write.
+	// A write that was refused, as the agent wrote meanwhile, is done again.
+	most := map[string]int{"edit": 3, "purge": 2, "restart": 2, "reconnect": 0}
 	limit, limited := most[name]
 	if !limited {
-		limit = 1
+		limit = images
 	}
 	if n := f.SpecWrites() - f.Refused; n > limit*f.Nodes {
 		return fmt.Errorf("scenario %s: specs of %d nodes were written %d times, at most %d each is right", name, f.Nodes, n, limit)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -27,6 +28,9 @@ import (
 )
 
 var _ runtime.Verifier = (*Driver)(nil)
+
+// labelRoot shields what has it from containerd's garbage collection.
+const labelRoot = "containerd.io/gc.root"
 
 // Verify compares every blob that is kept with its digest, and every unpacked layer with its
 // blob, file by file. Where blobs are thrown away once they are unpacked only the number of
@@ -92,7 +96,9 @@ func (d *Driver) layers(ctx context.Context, f facts) ([]layer, error) {
 // layerDirs asks how a snapshot would be mounted: on the directories of its layers.
 func (d *Driver) layerDirs(ctx context.Context, chain string) (dirs []string, err error) {
 	err = d.withSnapshot(ctx, "verify", func(sn snapshots.Snapshotter, key string) error {
-		mounts, err := sn.View(ctx, key, chain)
+		// Without a root containerd's garbage collection may take the view, and leave its parent
+		// with a child that there is none of: it could not be removed any more.
+		mounts, err := sn.View(ctx, key, chain, snapshots.WithLabels(map[string]string{labelRoot: time.Now().UTC().Format(time.RFC3339)}))
 		dirs = overlaid(mounts)
 		return err
 	})
