@@ -56,12 +56,13 @@ func places() []place {
 // standard are the folders that everybody's registries may be in.
 func standard() []string { return []string{"/etc/containerd/certs.d", "/etc/docker/certs.d"} }
 
-// At describes a runtime whose socket is known, with or without "unix://".
+// At describes a runtime whose socket is known, with or without "unix://": containerd, unless
+// its name is that of another one.
 func At(socket string) Runtime {
 	socket = strings.TrimPrefix(socket, "unix://")
-	r := Runtime{Driver: CRI, Socket: socket}
-	if strings.Contains(filepath.Base(socket), "containerd") {
-		r.Driver = Containerd
+	r := Runtime{Driver: Containerd, Socket: socket}
+	if name := filepath.Base(socket); strings.Contains(name, "crio") || strings.Contains(name, "docker") {
+		r.Driver = CRI
 	}
 	for _, p := range places() {
 		if p.socket == socket {

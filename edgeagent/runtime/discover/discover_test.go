@@ -87,8 +87,9 @@ func TestFind(t *testing.T) {
 		"two, the kubelet says": {
 			sockets: []string{containerdSocket, dockerSocket}, files: says(dockerSocket), want: "cri " + dockerSocket,
 		},
-		"the kubelet's own place": {sockets: []string{"/srv/containerd.sock"}, files: says("/srv/containerd.sock"), want: "containerd /srv/containerd.sock"},
-		"the kubelet's is away":   {sockets: []string{containerdSocket}, files: says(crioSocket), err: "configured for " + crioSocket, none: true},
+		"a name of the user's own": {sockets: []string{"/srv/s"}, files: says("/srv/s"), want: "containerd /srv/s"},
+		"the kubelet's own place":  {sockets: []string{"/srv/containerd.sock"}, files: says("/srv/containerd.sock"), want: "containerd /srv/containerd.sock"},
+		"the kubelet's is away":    {sockets: []string{containerdSocket}, files: says(crioSocket), err: "configured for " + crioSocket, none: true},
 		"the kubelet's is no containerd": {
 			sockets: []string{crioSocket}, files: says(crioSocket), only: Containerd, err: "set --runtime to cri",
 		},

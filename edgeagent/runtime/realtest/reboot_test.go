@@ -84,7 +84,7 @@ func (s *site) startAgent(t *testing.T) {
 		s.agent, err = process.Start(process.Host{}, process.Command{
 			Name: "agent", Log: filepath.Join(s.dir, "agent.log"),
 			Argv: []string{s.program, "run", "--node-name", "n1", "--kubeconfig", filepath.Join(s.dir, "kubeconfig"), "--state-dir", s.stateDir(),
-				"--runtime-endpoint", s.socket(), "--hosts-dirs", s.hostsDir(), "--kubelet-config", filepath.Join(s.dir, "kubelet.yaml"),
+				"--runtime", "containerd", "--runtime-endpoint", s.socket(), "--hosts-dirs", s.hostsDir(), "--kubelet-config", filepath.Join(s.dir, "kubelet.yaml"),
 				"--disk-reserve", "64Mi", "--serve-address=", "-v=2"},
 		})
 	}
