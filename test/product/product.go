@@ -15,6 +15,7 @@ import (
 
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/test/lab/cluster"
+	"edgecache.dev/test/lab/controlplane"
 	"edgecache.dev/test/lab/node"
 	"edgecache.dev/test/lab/process"
 	"edgecache.dev/test/lab/toolchain"
@@ -47,15 +48,22 @@ func Prepare(ctx context.Context, lab *cluster.Cluster) error {
 	if err := cp.InstallCRDs(ctx, filepath.Join(root, CRDs)); err != nil {
 		return err
 	}
-	namespace := "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + v1alpha1.SystemNamespace + "}\n"
-	if _, err := cp.Apply(ctx, []byte(namespace)); err != nil {
-		return fmt.Errorf("making namespace: %w", err)
+	if err := makeNamespace(ctx, cp); err != nil {
+		return err
 	}
 	// The policies first: without them the agents' role is one for the whole fleet.
 	for _, file := range []string{"edgeagent/admission.yaml", "edgeagent/flowcontrol.yaml", "controller/rbac.yaml", "edgeagent/rbac.yaml"} {
 		if _, err := cp.ApplyFile(ctx, filepath.Join(root, file)); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func makeNamespace(ctx context.Context, cp *controlplane.ControlPlane) error {
+	namespace := "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + v1alpha1.SystemNamespace + "}\n"
+	if _, err := cp.Apply(ctx, []byte(namespace)); err != nil {
+		return fmt.Errorf("making namespace: %w", err)
 	}
 	return nil
 }

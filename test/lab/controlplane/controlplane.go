@@ -124,23 +124,29 @@ func (c *ControlPlane) startScheduler(ctx context.Context) error {
 
 // writeSchedulerConfig writes the caller's scheduler configuration, completed with what belongs to this control plane.
 func (c *ControlPlane) writeSchedulerConfig(kubeconfig string) (string, error) {
+	path := filepath.Join(c.options.Dir, "scheduler.yaml")
+	return path, WriteSchedulerConfig(path, c.options.Scheduler.Config, kubeconfig)
+}
+
+// WriteSchedulerConfig writes a KubeSchedulerConfiguration, given as YAML, to a file, for a scheduler that goes by a
+// kubeconfig. Client-side rate limits are far off, and it works without election unless the configuration says otherwise.
+func WriteSchedulerConfig(path, text, kubeconfig string) error {
 	config := map[string]any{"apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration"}
-	if err := yaml.Unmarshal([]byte(c.options.Scheduler.Config), &config); err != nil {
-		return "", fmt.Errorf("reading the scheduler's configuration: %w", err)
+	if err := yaml.Unmarshal([]byte(text), &config); err != nil {
+		return fmt.Errorf("reading the scheduler's configuration: %w", err)
 	}
 	config["clientConnection"] = map[string]any{"kubeconfig": kubeconfig, "qps": 1000, "burst": 2000}
 	if config["leaderElection"] == nil {
 		config["leaderElection"] = map[string]any{"leaderElect": false}
 	}
-	text, err := yaml.Marshal(config)
+	whole, err := yaml.Marshal(config)
 	if err != nil {
-		return "", fmt.Errorf("writing the scheduler's configuration: %w", err)
+		return fmt.Errorf("writing the scheduler's configuration: %w", err)
 	}
-	path := filepath.Join(c.options.Dir, "scheduler.yaml")
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		return "", fmt.Errorf("writing the scheduler's configuration: %w", err)
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		return fmt.Errorf("writing the scheduler's configuration: %w", err)
 	}
-	return path, nil
+	return nil
 }
 
 // launch starts a server and waits until probe is content. A server that does not get ready is killed.
