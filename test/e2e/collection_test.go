@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"edgecache.dev/test/lab/machine"
 	"edgecache.dev/test/lab/node"
 	"edgecache.dev/test/lab/registry"
 	"edgecache.dev/test/lab/testimage"
@@ -79,11 +78,7 @@ func (w *world) collect(n *node.Node, p testimage.Pushed) {
 // pull pulls an image over CRI.
 func (w *world) pull(n *node.Node, name string) {
 	w.Helper()
-	m, ok := n.Host().(*machine.Machine)
-	if !ok {
-		w.Fatalf("%s is no machine", n.Name())
-	}
-	conn, err := grpc.NewClient("unix://"+m.Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+w.machine(n).Socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -56,10 +56,20 @@ func newWorld(t *testing.T, nodes int) *world {
 // newWorldWith starts a world whose kubelets are configured in YAML.
 func newWorldWith(t *testing.T, nodes int, kubelet string) *world {
 	t.Helper()
-	lab := cluster.ForTest(t, cluster.Options{
-		Runtime: cluster.Containerd, Nodes: nodes, Sites: 2, PreloadPause: true, Kubelet: kubelet,
-		ControllerManager: &controlplane.ControllerManager{}, Scheduler: &controlplane.Scheduler{},
+	w := newCluster(t, cluster.Options{
+		Nodes: nodes, Sites: 2, Kubelet: kubelet, ControllerManager: &controlplane.ControllerManager{}, Scheduler: &controlplane.Scheduler{},
 	})
+	for _, n := range w.lab.Nodes() {
+		w.startAgent(n)
+	}
+	return w
+}
+
+// newCluster starts a world in which no agent runs.
+func newCluster(t *testing.T, o cluster.Options) *world {
+	t.Helper()
+	o.Runtime, o.PreloadPause = cluster.Containerd, true
+	lab := cluster.ForTest(t, o)
 	p, err := product.Install(t.Context(), lab)
 	if err != nil {
 		t.Fatal(err)
@@ -73,10 +83,17 @@ func newWorldWith(t *testing.T, nodes int, kubelet string) *world {
 	if w.controller, err = p.Controller("controller"); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range lab.Nodes() {
-		w.startAgent(n)
-	}
 	return w
+}
+
+// machine is what a node runs on.
+func (w *world) machine(n *node.Node) *machine.Machine {
+	w.Helper()
+	m, ok := n.Host().(*machine.Machine)
+	if !ok {
+		w.Fatalf("%s is no machine", n.Name())
+	}
+	return m
 }
 
 func (w *world) startAgent(n *node.Node) {
@@ -330,11 +347,7 @@ func TestMainJob(t *testing.T) {
 // remove removes an image by hand.
 func (w *world) remove(n *node.Node, p testimage.Pushed) {
 	w.Helper()
-	m, ok := n.Host().(*machine.Machine)
-	if !ok {
-		w.Fatalf("%s is no machine", n.Name())
-	}
-	if out, err := m.Exec(w.Context(), w.lab.Tools().Path("ctr"), "-n", "k8s.io", "images", "rm", "--sync", p.Name, p.ByDigest()); err != nil {
+	if out, err := w.machine(n).Exec(w.Context(), w.lab.Tools().Path("ctr"), "-n", "k8s.io", "images", "rm", "--sync", p.Name, p.ByDigest()); err != nil {
 		w.Fatal(out, err)
 	}
 }
@@ -360,10 +373,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.apply(pos.Name)
-	m, ok := n.Host().(*machine.Machine)
-	if !ok {
-		t.Fatal("the node is no machine")
-	}
+	m := w.machine(n)
 	agent, containerd := w.agents[n.Name()], m.Containerd()
 	var cuts []cut
 	for i, p := range []*process.Process{agent, w.controller, containerd, agent} {

@@ -128,6 +128,26 @@ func TestTheWorldInside(t *testing.T) {
 	}
 }
 
+func TestChangesBelowAnOverlayStayInside(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	o := options(dir)
+	o.Setup.Overlays = []Overlay{{Source: filepath.Join(dir, "own"), Target: "/etc"}}
+	for _, want := range []string{"yes", "yes\nyes"} { // the second time in another capsule
+		c, err := Start(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := c.must(t, "sh", "-c", "test -s /etc/passwd && echo yes >>/etc/edgecache-capsule-test; cat /etc/edgecache-capsule-test")
+		if err := c.Close(); err != nil || got != want {
+			t.Errorf("got %q, want %q; %v", got, want, err)
+		}
+	}
+	if _, err := os.Stat("/etc/edgecache-capsule-test"); !os.IsNotExist(err) {
+		t.Errorf("a file in the overlaid /etc is seen outside: %v", err)
+	}
+}
+
 func TestItsControlGroupLooksLikeTheRoot(t *testing.T) {
 	t.Parallel()
 	o := options(newDir(t))

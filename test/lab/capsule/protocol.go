@@ -26,6 +26,8 @@ type Setup struct {
 	Covers []Cover `json:"covers,omitempty"`
 	// Keep are paths that stay visible though they lie below a covered folder.
 	Keep []string `json:"keep,omitempty"`
+	// Overlays are folders that show what they hold and take changes, which stay in the capsule.
+	Overlays []Overlay `json:"overlays,omitempty"`
 	// Shadows are files below /proc that show this content, and take no other.
 	Shadows map[string]string `json:"shadows,omitempty"`
 	// ShadowDir is a folder for what the shadows show; needed if there are any.
@@ -36,6 +38,12 @@ type Setup struct {
 
 // A Cover puts the folder Source in the place of Target.
 type Cover struct {
+	Source string `json:"source"`
+	Target string `json:"target"`
+}
+
+// An Overlay keeps what is changed below the folder Target in the folder Source, across capsules.
+type Overlay struct {
 	Source string `json:"source"`
 	Target string `json:"target"`
 }

@@ -15,7 +15,7 @@ import (
 
 // apply makes the world of this capsule what s says.
 func (s *Setup) apply() error {
-	for _, step := range []func() error{s.separate, s.cover, s.shadow, s.set, s.name} {
+	for _, step := range []func() error{s.separate, s.cover, s.overlay, s.shadow, s.set, s.name} {
 		if err := step(); err != nil {
 			return fmt.Errorf("setting the capsule up: %w", err)
 		}
@@ -74,6 +74,23 @@ func (c Cover) apply(keep []string) error {
 	for path, f := range kept {
 		if err := reveal(path, f); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// overlay lets folders be changed for the capsule alone.
+func (s *Setup) overlay() error {
+	for _, o := range s.Overlays {
+		changes, work := filepath.Join(o.Source, "changes"), filepath.Join(o.Source, "work")
+		for _, dir := range []string{changes, work} {
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				return err
+			}
+		}
+		options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", o.Target, changes, work)
+		if err := unix.Mount("overlay", o.Target, "overlay", 0, options); err != nil {
+			return fmt.Errorf("laying changes over %s: %w", o.Target, err)
 		}
 	}
 	return nil

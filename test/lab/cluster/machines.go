@@ -83,7 +83,7 @@ func (g *machineGround) host(_ context.Context, s node.Spec, dir, logDir string)
 		return nil, err
 	}
 	return machine.New(machine.Options{
-		Name: s.Name, Labels: s.AllLabels(), Dir: dir, LogDir: logDir, Keep: []string{c.dir.Path()},
+		Name: s.Name, Labels: s.AllLabels(), Dir: dir, LogDir: logDir, Keep: []string{c.dir.Path()}, Own: c.options.Own,
 		Capsule: c.capsule(), Bin: c.options.Tools.Bin(), Link: link,
 		Registry: c.reg.Addr(), Pause: g.pause.Name, PauseArchive: g.archive,
 		Kubeconfig: filepath.Join(dir, kubeconfigName), CAFile: c.plane.CAFile(), Cgroup: c.dir.Cgroup(),

@@ -40,6 +40,8 @@ type Options struct {
 	// appended to containerd's configuration.
 	Kubelet    string
 	Containerd string
+	// Own are folders of the host, such as /etc, that containerd nodes change for themselves alone.
+	Own []string
 	// APIServerArgs are further flags of kube-apiserver.
 	APIServerArgs []string
 	// CRDs is a folder of CustomResourceDefinitions to install; empty is none.

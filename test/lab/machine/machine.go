@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -31,6 +32,9 @@ type Options struct {
 	LogDir string
 	// Keep are further folders that programs on the machine must see.
 	Keep []string
+	// Own are folders of the host, such as /etc, of which the machine sees a copy that it may change. What it changes
+	// outlasts its power.
+	Own []string
 	// Capsule is the command line that serves a capsule.
 	Capsule []string
 	// Bin is the folder of the lab's binaries.
@@ -107,11 +111,23 @@ func (m *Machine) Exec(ctx context.Context, argv ...string) (string, error) {
 func (m *Machine) PowerOn(ctx context.Context) error {
 	m.power.Lock()
 	defer m.power.Unlock()
+	return m.up(ctx, m.awaitReady)
+}
+
+// PowerOnAlone starts the machine as PowerOn does, and returns when the kubelet serves: for want of a control plane.
+func (m *Machine) PowerOnAlone(ctx context.Context) error {
+	m.power.Lock()
+	defer m.power.Unlock()
+	return m.up(ctx, m.awaitKubelet)
+}
+
+// up starts what belongs to the machine, until it is as awaited.
+func (m *Machine) up(ctx context.Context, await func(context.Context) error) error {
 	if m.inside() != nil {
 		return nil
 	}
 	for _, step := range []func(context.Context) error{
-		m.prepare, m.boot, m.startContainerd, m.loadPause, m.startKubelet, m.awaitReady,
+		m.prepare, m.boot, m.startContainerd, m.loadPause, m.startKubelet, await,
 	} {
 		if err := step(ctx); err != nil {
 			return errors.Join(err, m.powerOff(context.WithoutCancel(ctx)))
@@ -159,6 +175,7 @@ func (m *Machine) boot(ctx context.Context) error {
 				{Source: m.path("var-lib"), Target: "/var/lib"},
 			},
 			Keep:      slices.Concat(m.options.Keep, []string{m.options.Dir, m.options.LogDir, m.options.Bin}),
+			Overlays:  m.own(),
 			Shadows:   shadows(m.bootID),
 			ShadowDir: m.path("shadows"),
 		},
@@ -170,6 +187,14 @@ func (m *Machine) boot(ctx context.Context) error {
 	m.capsule = inside
 	m.mu.Unlock()
 	return m.options.Link.Attach(ctx, inside)
+}
+
+// own are the folders that the machine changes without the host's changing.
+func (m *Machine) own() (overlays []capsule.Overlay) {
+	for _, dir := range m.options.Own {
+		overlays = append(overlays, capsule.Overlay{Source: m.path("own", strings.ReplaceAll(strings.Trim(dir, "/"), "/", "-")), Target: dir})
+	}
+	return overlays
 }
 
 // PowerOff ends everything on the machine at once.

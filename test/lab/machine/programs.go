@@ -41,6 +41,11 @@ func (m *Machine) StartKubelet(ctx context.Context) error {
 	if err := m.startKubelet(ctx); err != nil {
 		return err
 	}
+	return m.awaitKubelet(ctx)
+}
+
+// awaitKubelet waits until the kubelet serves.
+func (m *Machine) awaitKubelet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	return m.Kubelet().WaitReady(ctx, func(context.Context) error { return m.listening(kubeletHealthPort) })
