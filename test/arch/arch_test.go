@@ -55,7 +55,7 @@ var only = []rule{
 	{regexp.MustCompile(`^github\.com/containerd/containerd/`), []string{"edgeagent", "cmd/edgecache-agent"}, "only agents meet a runtime"},
 	{regexp.MustCompile(`^github\.com/google/go-containerregistry/pkg/registry`), []string{"edgeagent/fetch/fetchtest", "edgeagent/runtime/runtimetest"}, "it is for tests"},
 	{regexp.MustCompile(`^github\.com/google/go-containerregistry/pkg/v1/remote`), []string{"registrycheck", "internal/release", "edgeagent/fetch/fetchtest"}, "one place asks registries about images"},
-	{regexp.MustCompile(`^k8s\.io/client-go/kubernetes`), []string{"controller", "cmd/edgecache-controller"}, "a typed clientset costs an agent more memory than the rest of it"},
+	{regexp.MustCompile(`^k8s\.io/client-go/kubernetes`), []string{"controller", "cmd/edgecache-controller", "scheduler-plugin"}, "a typed clientset costs an agent more memory than the rest of it"},
 	{regexp.MustCompile(`^edgecache\.dev/test/`), nil, "products do not depend on the lab"},
 	{helpers, []string{"edgeagent/fetch/fetchtest", "edgeagent/runtime/runtimetest", "edgeagent/runtime/realtest"}, "test helpers are for tests"},
 	{regexp.MustCompile(`^sigs\.k8s\.io/controller-runtime`), nil, "controllers are built on client-go"},
