@@ -49,6 +49,11 @@ type config struct {
 	RegistryTimeout time.Duration `mapstructure:"registryTimeout"`
 	// RegistryRequests bounds concurrent requests to one registry; 1 to 64, default 8.
 	RegistryRequests int `mapstructure:"registryRequests"`
+	// GuardedRanges are addresses, such as those of pods and Services, that no registry may
+	// lead the controller to, besides those of this machine, its link and clouds' metadata.
+	GuardedRanges []string `mapstructure:"guardedRanges"`
+	// AllowedHosts are token servers and blob stores that may be at guarded addresses.
+	AllowedHosts []string `mapstructure:"allowedHosts"`
 }
 
 func defaults() *config {
@@ -77,10 +82,15 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.Profiling, "profiling", c.Profiling, "serve /debug/pprof, too")
 	fs.DurationVar(&c.RegistryTimeout, "registry-timeout", c.RegistryTimeout, "time for one look-up of an image, 1s to 10m")
 	fs.IntVar(&c.RegistryRequests, "registry-requests", c.RegistryRequests, "concurrent requests to one registry, 1 to 64")
+	fs.StringSliceVar(&c.GuardedRanges, "guarded-ranges", c.GuardedRanges, "ranges of addresses, such as those of pods and Services, that no registry may lead the controller to")
+	fs.StringSliceVar(&c.AllowedHosts, "allowed-hosts", c.AllowedHosts, "token servers and blob stores that may be at guarded addresses: host, host:port or *.corp.example")
 }
 
 func (c *config) access() access.Settings {
-	return access.Settings{Registries: c.Registries, Timeout: c.RegistryTimeout, MaxRequestsPerHost: c.RegistryRequests}
+	return access.Settings{
+		Registries: c.Registries, Timeout: c.RegistryTimeout, MaxRequestsPerHost: c.RegistryRequests,
+		GuardedRanges: c.GuardedRanges, AllowedHosts: c.AllowedHosts,
+	}
 }
 
 // Validate names what is wrong with the settings.
@@ -108,5 +118,5 @@ func (c *config) Validate() field.ErrorList {
 	}
 	number("registryRequests", c.RegistryRequests, 1, 64)
 	errs = append(errs, c.Limits.Validate()...)
-	return append(errs, access.Settings{Registries: c.Registries}.Validate()...)
+	return append(errs, access.Settings{Registries: c.Registries, GuardedRanges: c.GuardedRanges, AllowedHosts: c.AllowedHosts}.Validate()...)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,8 @@ func TestValidate(t *testing.T) {
 		"a limit for nobody":       {func(c *config) { c.Limits = limits.Limits{{}} }, "limits[0].namespaces: Required value"},
 		"a grace that is too long": {func(c *config) { c.RelabelGrace = 721 * time.Hour }, "relabelGrace: Invalid value"},
 		"a registry without hosts": {func(c *config) { c.Registries = []access.Registry{{PlainHTTP: true}} }, "registries[0].hosts: Required value"},
+		"a range that is none":     {func(c *config) { c.GuardedRanges = []string{"10.96.0.1/12"} }, "guardedRanges[0]: Invalid value: \"10.96.0.1/12\": has bits set beyond its length: write 10.96.0.0/12"},
+		"a host that is none":      {func(c *config) { c.AllowedHosts = []string{"https://auth.example"} }, "allowedHosts[0]: Invalid value"},
 		"a mirror without a scheme": {func(c *config) {
 			c.Registries = []access.Registry{{Hosts: []string{"r.example"}, Mirrors: []string{"m.example"}}}
 		}, "registries[0].mirrors[0]"},
@@ -56,6 +59,8 @@ func TestTheFileIsRead(t *testing.T) {
 	const text = `
 relabelGrace: 2h
 sandboxImage: false
+guardedRanges: [10.96.0.0/12]
+allowedHosts: ["auth.corp.example"]
 limits:
 - namespaces: ["team-*"]
   registries: ["registry.example:5000"]
@@ -76,6 +81,9 @@ limits:
 	want := limits.Limits{
 		{Namespaces: []string{"team-*"}, Registries: []string{"registry.example:5000"}, MaxPriority: new(int32(100)), MaxBytes: "20Gi"},
 		{Namespaces: []string{"retail"}, MaxBytes: "1073741824"},
+	}
+	if a := c.access(); !slices.Equal(a.GuardedRanges, []string{"10.96.0.0/12"}) || !slices.Equal(a.AllowedHosts, []string{"auth.corp.example"}) {
+		t.Errorf("guarded ranges %q, allowed hosts %q", a.GuardedRanges, a.AllowedHosts)
 	}
 	if diff := cmp.Diff(want, c.Limits); diff != "" || c.RelabelGrace != 2*time.Hour || c.SandboxImage {
 		t.Errorf("grace %s, sandbox image %v, limits (-want +got):\n%s", c.RelabelGrace, c.SandboxImage, diff)

@@ -15,16 +15,16 @@ func EnvironmentProxies() []string {
 	env := httpproxy.FromEnvironment()
 	var all []string
 	for _, proxy := range []string{env.HTTPSProxy, env.HTTPProxy} {
-		if address := proxyAddress(proxy); address != "" {
+		if address := ProxyAddress(proxy); address != "" {
 			all = append(all, address)
 		}
 	}
 	return all
 }
 
-// proxyAddress gives "host:port" of a proxy as the environment has it, with a scheme or
-// without. What is no URL is no proxy.
-func proxyAddress(proxy string) string {
+// ProxyAddress gives "host:port" of a proxy as users write it, with a scheme or without,
+// "" for what is no URL.
+func ProxyAddress(proxy string) string {
 	if proxy == "" {
 		return ""
 	}

@@ -19,7 +19,7 @@ func TestEnvironmentProxies(t *testing.T) {
 		t.Errorf("proxies (-want +got):\n%s", diff)
 	}
 	for proxy, want := range map[string]string{"https://p": "p:443", "socks5://[::1]": "[::1]:1080", "http://%": ""} {
-		if got := proxyAddress(proxy); got != want {
+		if got := ProxyAddress(proxy); got != want {
 			t.Errorf("%s: %q, want %q", proxy, got, want)
 		}
 	}

@@ -18,7 +18,10 @@
 //     A request that waits to be repeated holds no place.
 //  4. No answer is read beyond MaxBodyBytes, an error answer not beyond 32 KiB.
 //  5. Errors hold no user-info, query, token or password in their text.
-//  6. Nothing outlives its context: waiting, repeating and reading end with it.
+//  6. A host that a registry names, as token server or by redirect, is connected to only
+//     where package dialguard allows it, unless the user configured that host. Through a
+//     proxy it is for the proxy to say.
+//  7. Nothing outlives its context: waiting, repeating and reading end with it.
 //
 // All methods may be called from many goroutines.
 //

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"edgecache.dev/internal/dialguard"
 )
 
 // Limits of one connection. Each is shorter than DefaultTimeout, so that a dead mirror
@@ -33,7 +35,7 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 type Option func(*Network)
 
 // WithDial replaces the way connections are opened, to registries as well as to
-// proxies: the place for a guard that looks at the resolved address.
+// proxies. The guard goes with it.
 func WithDial(dial DialFunc) Option { return func(n *Network) { n.dial = dial } }
 
 // WithUserAgent sets what is sent as User-Agent in front of the library's own name.
@@ -43,14 +45,22 @@ func WithUserAgent(name string) Option { return func(n *Network) { n.userAgent =
 // Network reaches registries as Settings say. Close it when done.
 type Network struct {
 	settings  Settings
-	dial      DialFunc
+	dial      DialFunc // nil for the built-in ones
+	guard     *dialguard.Guard
 	userAgent string
 	// mirrors and transports have one element for each of settings.Registries and one
 	// more for hosts without an entry.
 	mirrors    [][]mirror
-	transports []*http.Transport
+	transports []connections
 	places     *places
 	sessions   *sessions
+}
+
+// connections are those made by one entry's settings. They are two pools: a connection
+// that was made to a host because a user named it is not used when a registry names it.
+type connections struct {
+	own    *http.Transport // to the registry or mirror itself
+	others *http.Transport // to the hosts that it names, guarded
 }
 
 // New makes a Network. It reads the CA files; the errors name the field and what to fix.
@@ -61,7 +71,7 @@ func New(settings Settings, opts ...Option) (*Network, error) {
 	settings = settings.withDefaults()
 	n := &Network{
 		settings:  settings,
-		dial:      (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		guard:     settings.guard(),
 		userAgent: "edgecache",
 		places:    newPlaces(settings.MaxRequestsPerHost),
 		sessions:  newSessions(),
@@ -83,7 +93,8 @@ func (n *Network) Settings() Settings { return n.settings }
 // Close ends the connections that no request is using.
 func (n *Network) Close() {
 	for _, t := range n.transports {
-		t.CloseIdleConnections()
+		t.own.CloseIdleConnections()
+		t.others.CloseIdleConnections()
 	}
 }
 
@@ -106,9 +117,13 @@ func (n *Network) add(r Registry) error {
 		return err
 	}
 	n.mirrors = append(n.mirrors, mirrors)
-	n.transports = append(n.transports, &http.Transport{
+	own, others := n.dial, n.dial
+	if n.dial == nil {
+		own, others = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext, n.guard.DialContext
+	}
+	t := &http.Transport{
 		Proxy:                  proxy,
-		DialContext:            n.dial,
+		DialContext:            own,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    tlsHandshakeTimeout,
 		ForceAttemptHTTP2:      true,
@@ -118,7 +133,10 @@ func (n *Network) add(r Registry) error {
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		// Lengths and digests are those of the bytes on the wire.
 		DisableCompression: true,
-	})
+	}
+	guarded := t.Clone()
+	guarded.DialContext = others
+	n.transports = append(n.transports, connections{t, guarded})
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 
@@ -85,7 +84,7 @@ func (n *Network) login(ctx context.Context, endpoint Endpoint, user authn.Authe
 	if err != nil {
 		return nil, loginFailed(err)
 	}
-	client := &http.Client{Transport: authorized, CheckRedirect: checkRedirect}
+	client := &http.Client{Transport: authorized, CheckRedirect: n.checkRedirect}
 	return &Session{Endpoint: endpoint, client: client}, nil
 }
 
@@ -115,25 +114,6 @@ func (s *Session) Request(ctx context.Context, method string, what Object, accep
 		return nil, statusError(resp)
 	}
 	return resp, nil
-}
-
-// checkRedirect ends loops, and refuses a redirect from elsewhere to this machine or to
-// a link-local address, where clouds keep their secrets. Names that resolve to such an
-// address are the business of WithDial.
-func checkRedirect(req *http.Request, via []*http.Request) error {
-	host := req.URL.Host
-	if len(via) >= maxRedirects {
-		return &RedirectError{Host: host, Reason: "too many redirects"}
-	}
-	if loopback(via[0].URL.Host) {
-		return nil
-	}
-	addr, _ := netip.ParseAddr(req.URL.Hostname())
-	addr = addr.WithZone("").Unmap()
-	if loopback(host) || addr.IsLinkLocalUnicast() || addr.IsUnspecified() || addr.IsMulticast() {
-		return &RedirectError{Host: host, Reason: "address is local to this machine"}
-	}
-	return nil
 }
 
 // statusError reads an error answer to a request for an object.

@@ -47,6 +47,15 @@ type Settings struct {
 	// MaxRequestsPerHost is how many requests to one host run at a time. 0 means 8;
 	// 1 to 64.
 	MaxRequestsPerHost int `json:"maxRequestsPerHost,omitempty" mapstructure:"maxRequestsPerHost"`
+	// GuardedRanges are addresses, such as those of a cluster's pods and Services, to which
+	// no registry may lead by naming a token server or a redirect. This machine, its link
+	// and the metadata services of clouds always are. At most 256.
+	GuardedRanges []string `json:"guardedRanges,omitempty" mapstructure:"guardedRanges"`
+	// AllowedHosts are token servers and blob stores that may be at guarded addresses:
+	// host, host:port or *.corp.example. A registry that an image names, the hosts of
+	// Registries that are no patterns, their mirrors and proxies need not be listed. At
+	// most 256.
+	AllowedHosts []string `json:"allowedHosts,omitempty" mapstructure:"allowedHosts"`
 }
 
 // Registry says how some registries are reached.
@@ -109,7 +118,7 @@ func (s Settings) Validate() field.ErrorList {
 	for i, r := range s.Registries {
 		errs = append(errs, r.validate(list.Index(i), seen)...)
 	}
-	return errs
+	return append(errs, s.validateGuard()...)
 }
 
 // validate checks one entry. seen holds the hosts of the entries before it, because a

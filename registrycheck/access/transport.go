@@ -95,7 +95,7 @@ func (w wire) send(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, err
 	}
-	resp, err := w.transport(req.URL.Host).RoundTrip(req)
+	resp, err := w.transport(req.URL).RoundTrip(req)
 	if err != nil {
 		release()
 		return nil, err
@@ -117,12 +117,15 @@ func (w wire) plain(req *http.Request) *http.Request {
 
 // transport picks the connections for a host: by the host's own settings, else those of
 // the registry whose token server or blob store it is.
-func (w wire) transport(host string) http.RoundTripper {
-	e := w.network.entryOf(host)
-	if host == w.endpoint.Host || e == len(w.network.settings.Registries) {
+func (w wire) transport(u *url.URL) http.RoundTripper {
+	if w.own(u) {
+		return w.network.transports[w.endpoint.entry].own
+	}
+	e := w.network.entryOf(u.Host)
+	if e == len(w.network.settings.Registries) {
 		e = w.endpoint.entry
 	}
-	return w.network.transports[e]
+	return w.network.transports[e].others
 }
 
 // own says whether a URL leads to the endpoint itself. Servers like to write out the

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/internal/dialguard"
 	"edgecache.dev/registrycheck/access"
 )
 
@@ -224,6 +225,9 @@ func ofPolicy(err error, a attempt) *Error {
 	if plain, ok := errors.AsType[*access.PlainHTTPError](err); ok {
 		return judgement{again, v1alpha1.ReasonTLSError, plain.Host, "set plainHTTP for it in the registry settings if its network can be trusted"}.
 			because("%s would be asked without TLS", plain.Host)
+	}
+	if refused, ok := errors.AsType[*dialguard.RefusedError](err); ok {
+		return judgement{again, v1alpha1.ReasonRegistryError, refused.Host, ""}.because("%s leads elsewhere: %v", a.at.Host, refused)
 	}
 	if redirect, ok := errors.AsType[*access.RedirectError](err); ok {
 		return judgement{again, v1alpha1.ReasonRegistryError, redirect.Host, "correct the registry's configuration"}.

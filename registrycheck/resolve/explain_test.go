@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/internal/dialguard"
 	"edgecache.dev/registrycheck/access"
 	"edgecache.dev/registrycheck/keychain"
 )
@@ -107,6 +109,7 @@ func TestExplain(t *testing.T) {
 		"plain HTTP":               {&url.Error{Op: "Get", URL: "https://registry.test/", Err: http.ErrSchemeMismatch}, later, v1alpha1.ReasonTLSError, "registry.test", "registry.test speaks plain HTTP: set plainHTTP"},
 		"would be plain":           {&access.PlainHTTPError{Host: "store.test"}, later, v1alpha1.ReasonTLSError, "store.test", "store.test would be asked without TLS"},
 		"redirect":                 {&access.RedirectError{Host: "store.test", Reason: "too many redirects"}, later, v1alpha1.ReasonRegistryError, "store.test", "registry.test gives a redirect to store.test: too many redirects, which is not followed"},
+		"guarded":                  {&url.Error{Op: "Get", URL: "https://store.test/", Err: &dialguard.RefusedError{Host: "store.test:443", Address: netip.MustParseAddr("169.254.169.254"), Kind: "link-local"}}, later, v1alpha1.ReasonRegistryError, "store.test:443", "registry.test leads elsewhere: store.test:443 resolves to 169.254.169.254 (link-local), where no connection is made on behalf of a registry: if this is meant, list the host in allowedHosts"},
 		"rate limit":               {&access.BusyError{Host: "registry.test", StatusCode: 429, RetryAfter: time.Minute}, later, v1alpha1.ReasonRateLimited, "registry.test", "a pull Secret often has a higher quota"},
 		"busy":                     {&access.BusyError{Host: "registry.test", StatusCode: 503}, later, v1alpha1.ReasonRegistryError, "registry.test", "it is tried again later"},
 		"not found":                {&access.StatusError{Host: "registry.test", Path: "/v2/app/manifests/v1", StatusCode: 404}, no, v1alpha1.ReasonNotFound, "registry.test", "has no registry.test/app:v1 (404)"},
