@@ -17,8 +17,9 @@
 //     something was found.
 //  5. When all is read there is no timer and no goroutine left.
 //
-// Failure model: an image that cannot be read, as while the runtime is away, is tried again a
-// few times and then left out with a line in the log. What containers use cannot be given up;
+// Failure model: a runtime that is away is waited for, however long that takes. An image that
+// cannot be read although it answers is tried again a few times and then left out with a line
+// in the log. What containers use cannot be given up;
 // it is tried again every few minutes, and by each attempt to bring the image. A store that
 // cannot be written costs that images are read again after the next restart.
 package intact

@@ -3,6 +3,7 @@ package intact
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,7 +45,7 @@ const (
 	saveEvery = time.Minute
 	// retryEvery is the pause before an image that could not be read is tried again.
 	retryEvery = time.Minute
-	// tries is how often that is done.
+	// tries is how often that is done while the runtime answers.
 	tries = 5
 	// discardEvery is the pause before what containers used is tried to be given up again.
 	discardEvery = 5 * time.Minute
@@ -154,7 +155,9 @@ func (g *Guard) readAll(ctx context.Context) (n int) {
 		case ctx.Err() != nil:
 			return n
 		case err != nil && failures < tries && g.holds(image.Digest):
-			failures++
+			if !errors.Is(err, runtime.ErrAway) { // for as long as that lasts
+				failures++
+			}
 			klog.FromContext(ctx).V(1).Info("Image not verified, trying again", "digest", image.Digest, "err", err)
 			pause.For(ctx, retryEvery)
 			continue

@@ -28,6 +28,7 @@ type disk struct {
 	damaged   map[string]bool
 	used      map[string]bool
 	failures  int           // of the next calls
+	err       error         // of these
 	takes     time.Duration // one image
 }
 
@@ -36,7 +37,7 @@ func (d *disk) Verify(ctx context.Context, dg digest.Digest, _ fetch.Limiter) (r
 	defer d.mu.Unlock()
 	if d.failures > 0 {
 		d.failures--
-		return runtime.Damage{}, errors.New("the runtime is away")
+		return runtime.Damage{}, d.err
 	}
 	select {
 	case <-ctx.Done():
@@ -224,13 +225,12 @@ func TestDamagedAndGone(t *testing.T) {
 	})
 }
 
-// TestNotReadable: a runtime that is away for a while is waited for, one image that cannot be
-// read does not keep others from it.
+// TestNotReadable: one image that cannot be read does not keep others from it.
 func TestNotReadable(t *testing.T) {
 	t.Parallel()
 	for failures, read := range map[int]string{2: "cba", tries + 1: "ba", 100: ""} {
 		synctest.Test(t, func(t *testing.T) {
-			m, d := &memory{}, &disk{failures: failures}
+			m, d := &memory{}, &disk{failures: failures, err: errors.New("no such manifest")}
 			boot(t, m, d, "now", "abc", time.Hour, false)
 			d.was(t, read, "")
 			if m.v.Due {
@@ -238,6 +238,19 @@ func TestNotReadable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheRuntimeIsAway: it is waited for, for as long as that takes, and no image is left out.
+func TestTheRuntimeIsAway(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, d := &memory{}, &disk{failures: 1000, err: fmt.Errorf("verifying: %w", runtime.ErrAway)}
+		boot(t, m, d, "now", "abc", 24*time.Hour, false)
+		d.was(t, "cba", "")
+		if m.v.Due {
+			t.Error("not done although the runtime is back")
+		}
+	})
 }
 
 func TestNext(t *testing.T) {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/opencontainers/go-digest"
@@ -15,13 +16,16 @@ import (
 type Verifier interface {
 	// Verify reads through all that is kept of a digest, at the speed that the limiter
 	// allows. The damage is zero where none was found. The error says why the image could
-	// not be read: nothing is known then.
+	// not be read: nothing is known then. It is ErrAway while the runtime does not answer.
 	Verify(ctx context.Context, d digest.Digest, limit fetch.Limiter) (Damage, error)
 	// Discard deletes what is damaged, so that the next Ensure brings it anew, and makes
 	// every image incomplete that depends on it. Names stay. What containers use cannot be
 	// deleted: then nothing is, and the error has the reason ImageDamaged.
 	Discard(ctx context.Context, damage Damage) error
 }
+
+// ErrAway says that the runtime did not answer, which says nothing of the image.
+var ErrAway = errors.New("the container runtime does not answer")
 
 // Damage is what of an image is not as it should be.
 type Damage struct {

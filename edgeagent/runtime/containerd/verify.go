@@ -40,11 +40,11 @@ func (d *Driver) Verify(ctx context.Context, dg digest.Digest, limit fetch.Limit
 	damage := runtime.Damage{Digest: dg}
 	f, err := d.known(ctx, dg)
 	if err != nil || f.chain == "" {
-		return damage, errors.Join(runtime.Failed("verifying "+dg.String(), errors.New("the image is not whole")), err)
+		return damage, unverified(dg, errors.Join(errors.New("the image is not whole"), err))
 	}
 	layers, err := d.layers(ctx, f)
 	if err != nil {
-		return damage, runtime.Failed("verifying "+dg.String(), err)
+		return damage, unverified(dg, err)
 	}
 	v := verification{driver: d, limit: limit, damage: &damage}
 	for _, doc := range []ocispec.Descriptor{f.image.Target, f.image.Manifest, f.image.Config} {
@@ -56,9 +56,17 @@ func (d *Driver) Verify(ctx context.Context, dg digest.Digest, limit fetch.Limit
 		}
 	}
 	if err != nil {
-		return damage, runtime.Failed("verifying "+dg.String(), err)
+		return damage, unverified(dg, err)
 	}
 	return damage, nil
+}
+
+// unverified says why an image could not be read, and whether it is containerd that is away.
+func unverified(dg digest.Digest, err error) error {
+	if gone := away(err); gone != nil {
+		err = fmt.Errorf("%w: %w", runtime.ErrAway, gone)
+	}
+	return runtime.Failed("verifying "+dg.String(), err)
 }
 
 // layer is one layer of an image, as it is unpacked.
