@@ -2,8 +2,10 @@ package layout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
@@ -38,7 +40,8 @@ func (d *Driver) Verify(ctx context.Context, dg digest.Digest, limit fetch.Limit
 	return damage, nil
 }
 
-// intact says whether a blob is what its digest says. One that is not there shows otherwise.
+// intact says whether a blob is what its digest says, one that the disk cannot read is not.
+// One that is not there shows otherwise.
 func (d *Driver) intact(ctx context.Context, dg digest.Digest, limit fetch.Limiter) (bool, error) {
 	ra, err := d.store.ReaderAt(ctx, ocispec.Descriptor{Digest: dg})
 	if errdefs.IsNotFound(err) {
@@ -49,7 +52,11 @@ func (d *Driver) intact(ctx context.Context, dg digest.Digest, limit fetch.Limit
 	}
 	defer func() { _ = ra.Close() }()
 	verifier := dg.Verifier()
-	if _, err := io.Copy(verifier, runtime.Paced(ctx, content.NewReader(ra), limit)); err != nil {
+	_, err = io.Copy(verifier, runtime.Paced(ctx, content.NewReader(ra), limit))
+	switch {
+	case errors.Is(err, syscall.EIO): // the disk has lost it
+		return false, nil
+	case err != nil:
 		return false, fmt.Errorf("reading %s: %w", dg, err)
 	}
 	return verifier.Verified(), nil
