@@ -76,7 +76,11 @@ func IsDamage(err error) bool { return errors.Is(err, errDamaged) }
 // what is in it, that release knows.
 func check(db *bolt.DB, path string, of int) error {
 	return db.View(func(tx *bolt.Tx) error {
-		for _, b := range bucketsOf(of) {
+		all := bucketsOf(of)
+		if of == schema && tx.Bucket([]byte(bucketLinks)) != nil { // made with its first record
+			all = append(all[:len(all):len(all)], bucketLinks)
+		}
+		for _, b := range all {
 			if err := each(tx, b, func(key string, v []byte) error { return decode(b, key, v, new(any)) }); err != nil {
 				return err
 			}

@@ -11,6 +11,34 @@ import (
 	"edgecache.dev/offline/link"
 )
 
+// TestCheckReadsLinks: a record of the links' history that does not bear its checksum is as
+// damaged as any other.
+func TestCheckReadsLinks(t *testing.T) {
+	t.Parallel()
+	s, _, err := Open(t.Context(), t.TempDir(), "n1", func(_ context.Context, path string) error { return CheckFile(path) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SaveLinks(map[string][]link.Change{"r.example": {{State: link.Up, Since: time.Unix(1_800_000_000, 0)}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	path := s.path
+	if err := s.db.Update(func(tx *bolt.Tx) error {
+		in := tx.Bucket([]byte(bucketLinks))
+		flipped := append([]byte{}, in.Get([]byte("r.example"))...)
+		flipped[len(flipped)-3] ^= 1
+		return in.Put([]byte("bit.example"), flipped)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckFile(path); !IsDamage(err) {
+		t.Errorf("checking a file with a damaged record of links: %v", err)
+	}
+}
+
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
