@@ -39,6 +39,19 @@ func TestValidate(t *testing.T) {
 		"a reserve of nothing":  {func(c *config) { c.DiskReserve = "much" }, `diskReserve: Invalid value: "much": "much" is no number of bytes`},
 		"plugins of nowhere":    {func(c *config) { c.ImageCredentialProviderConfig = "/etc/p.yaml" }, "imageCredentialProviderBinDir: Required"},
 		"a negative poll":       {func(c *config) { c.Poll = -1 }, "poll: Invalid value"},
+		"too short a poll":      {func(c *config) { c.Poll = time.Millisecond }, `poll: Invalid value: "1ms": must be 0, which picks one, or at least 1s`},
+		"no address":            {func(c *config) { c.ServeAddress = "" }, ""},
+		"an address, no port":   {func(c *config) { c.ServeAddress = "127.0.0.1" }, `serveAddress: Invalid value: "127.0.0.1": must be host:port`},
+		"too high a port":       {func(c *config) { c.ServeAddress = ":70000" }, `serveAddress: Invalid value: ":70000": has the port "70000", must be a number`},
+		"a rate":                {func(c *config) { c.VerifyRate = "512Ki" }, ""},
+		"no rate":               {func(c *config) { c.VerifyRate = "" }, `verifyRate: Invalid value: "": must be bytes per second such as 8Mi`},
+		"too low a rate":        {func(c *config) { c.VerifyRate = "1Ki" }, `verifyRate: Invalid value: "1Ki": is 1024 bytes per second, must be at least 64Ki`},
+		"mirrors of nowhere":    {func(c *config) { c.HostsDirs = []string{"/etc/containerd/certs.d", "certs.d"} }, `hostsDirs[1]: Invalid value: "certs.d": must begin with /`},
+		"mirrors without name":  {func(c *config) { c.HostsDirs = []string{""} }, "hostsDirs[0]: Required"},
+		"a socket of the net":   {func(c *config) { c.RuntimeEndpoint = "tcp://10.0.0.1:2375" }, `runtimeEndpoint: Invalid value: "tcp://10.0.0.1:2375": must begin with /`},
+		"a socket with scheme":  {func(c *config) { c.RuntimeEndpoint = "unix:///run/containerd/containerd.sock" }, ""},
+		"credentials here":      {func(c *config) { c.DockerConfig = "config.json" }, `dockerConfig: Invalid value: "config.json": must begin with /`},
+		"a kubelet's file here": {func(c *config) { c.KubeletConfig = "kubelet.yaml" }, `kubeletConfig: Invalid value: "kubelet.yaml": must begin with /`},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

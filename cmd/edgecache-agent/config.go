@@ -5,10 +5,6 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	"edgecache.dev/edgeagent/reserve"
 )
 
 // Runtimes that the agent can work with.
@@ -61,12 +57,15 @@ type config struct {
 	Workers int `mapstructure:"workers"`
 	// BlobsAtOnce is how many blobs of an image are fetched at a time; 1 to 16, default 3.
 	BlobsAtOnce int `mapstructure:"blobsAtOnce"`
-	// Poll is how often the runtime is looked at without a hint; 0 (default) is 5
-	// minutes, or 30 seconds for a runtime that gives no hints.
+	// Poll is how often the runtime is looked at without a hint, 1s at least; 0 (default) is
+	// 5 minutes, or 30 seconds for a runtime that gives no hints.
 	Poll time.Duration `mapstructure:"poll"`
 	// BandwidthLimit is bytes per second for all pulls together, such as 2Mi; at least
 	// 16Ki, default "": none.
 	BandwidthLimit string `mapstructure:"bandwidthLimit"`
+	// VerifyRate is bytes per second that are read of the images that are held, after an
+	// unclean boot, such as 8Mi (default); at least 64Ki.
+	VerifyRate string `mapstructure:"verifyRate"`
 	// PullWindows are when images may be pulled, such as "0 1 * * * for 4h in
 	// Europe/Lisbon"; default none: always.
 	PullWindows []string `mapstructure:"pullWindows"`
@@ -103,6 +102,7 @@ func defaults() *config {
 		Namespace:    "k8s.io",
 		DockerConfig: "/var/lib/kubelet/config.json", CRIOConfigDir: "/etc/crio/crio.conf.d",
 		Workers: 2, BlobsAtOnce: 3,
+		VerifyRate:    "8Mi",
 		KubeletConfig: "/var/lib/kubelet/config.yaml",
 		ServeAddress:  "127.0.0.1:10459",
 		ProbeInterval: 30 * time.Second,
@@ -130,42 +130,8 @@ func (c *config) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.DiskReserve, "disk-reserve", c.DiskReserve, "what stays free of the image file system, such as 10% or 2Gi; empty keeps clear of the kubelet's image garbage collection and evictions")
 	fs.StringVar(&c.KubeletConfig, "kubelet-config", c.KubeletConfig, "the kubelet's configuration file, for its thresholds and what it asks registries; need not exist")
 	fs.DurationVar(&c.Poll, "poll", c.Poll, "time between looks at the runtime without a hint that something changed; 0 picks one")
+	fs.StringVar(&c.VerifyRate, "verify-rate", c.VerifyRate, "bytes per second that are read to verify images after an unclean boot, such as 8Mi, at least 64Ki")
 	c.addLinkFlags(fs)
 	fs.StringVar(&c.ServeAddress, "serve-address", c.ServeAddress, `where /healthz, /readyz and /metrics are served by plain HTTP; "" serves nothing`)
 	fs.BoolVar(&c.Profiling, "profiling", c.Profiling, "serve /debug/pprof, too")
-}
-
-// Validate names what is wrong with the settings.
-func (c *config) Validate() field.ErrorList {
-	var errs field.ErrorList
-	at := func(name string) *field.Path { return field.NewPath(name) }
-	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
-		errs = append(errs, field.Invalid(at("nodeName"), c.NodeName, msgs[0]+": set --node-name to the name that kubectl get nodes shows"))
-	}
-	switch c.Runtime {
-	case "", runtimeContainerd, runtimeCRI, runtimeLayout:
-	default:
-		errs = append(errs, field.NotSupported(at("runtime"), c.Runtime, []string{runtimeContainerd, runtimeCRI, runtimeLayout}))
-	}
-	if c.StateDir == "" {
-		errs = append(errs, field.Required(at("stateDir"), "the agent needs a directory that survives reboots"))
-	}
-	for name, n := range map[string]int{"workers": c.Workers, "blobsAtOnce": c.BlobsAtOnce} {
-		if n < 1 || n > 16 {
-			errs = append(errs, field.Invalid(at(name), n, "must be from 1 to 16"))
-		}
-	}
-	if c.DiskReserve != "" {
-		if _, err := reserve.Parse(c.DiskReserve); err != nil {
-			errs = append(errs, field.Invalid(at("diskReserve"), c.DiskReserve, err.Error()))
-		}
-	}
-	if c.ImageCredentialProviderConfig != "" && c.ImageCredentialProviderBinDir == "" {
-		errs = append(errs, field.Required(at("imageCredentialProviderBinDir"), "with imageCredentialProviderConfig, set it to the folder of the plugins as for the kubelet"))
-	}
-	errs = append(errs, c.validateManifest()...)
-	if c.Poll < 0 {
-		errs = append(errs, field.Invalid(at("poll"), c.Poll.String(), "must not be negative"))
-	}
-	return append(errs, c.validateLink()...)
 }

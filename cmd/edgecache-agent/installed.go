@@ -13,14 +13,12 @@ import (
 	"edgecache.dev/edgeagent/runtime/discover"
 )
 
-// validatePaths has all paths begin at the root: an installed agent starts in no directory
-// that anybody chose.
+// validatePaths has the other paths begin at the root, too: an installed agent starts in no
+// directory that anybody chose.
 func (c *config) validatePaths() field.ErrorList {
 	var errs field.ErrorList
 	for _, p := range []struct{ name, path string }{
 		{"kubeconfig", c.Kubeconfig}, {"manifest", c.Manifest}, {"stateDir", c.StateDir}, {"layoutDir", c.LayoutDir},
-		{"crioConfigDir", c.CRIOConfigDir}, {"dockerConfig", c.DockerConfig}, {"kubeletConfig", c.KubeletConfig},
-		{"imageCredentialProviderConfig", c.ImageCredentialProviderConfig}, {"imageCredentialProviderBinDir", c.ImageCredentialProviderBinDir},
 	} {
 		if p.path != "" && !filepath.IsAbs(p.path) {
 			errs = append(errs, field.Invalid(field.NewPath(p.name), p.path, "must begin with / to be the same for the agent"))

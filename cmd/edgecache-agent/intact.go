@@ -15,15 +15,18 @@ type verification struct {
 	agent *edgeagent.Agent // set before it runs
 }
 
-func newVerification(ctx context.Context, memory *store.Store, driver runtime.Driver) (*verification, error) {
+func newVerification(ctx context.Context, c *config, memory *store.Store, driver runtime.Driver) (*verification, error) {
 	v := &verification{}
 	verifier, ok := driver.(runtime.Verifier)
 	if !ok {
 		return v, nil
 	}
-	var err error
+	perSecond, err := c.verifyRate()
+	if err != nil {
+		return v, err
+	}
 	v.guard, err = intact.New(ctx, memory, verifier, intact.Options{
-		BootID: bootID(), Damaged: v.note, Changed: func() { v.agent.Look() },
+		BootID: bootID(), Rate: perSecond, Damaged: v.note, Changed: func() { v.agent.Look() },
 	})
 	return v, err
 }

@@ -85,7 +85,7 @@ func run(ctx context.Context, c *config, root string) error {
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
-	verify, err := newVerification(ctx, memory, driver)
+	verify, err := newVerification(ctx, c, memory, driver)
 	if err != nil {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}

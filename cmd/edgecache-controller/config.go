@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"edgecache.dev/cmd/internal/program"
 	"edgecache.dev/controller/limits"
 	"edgecache.dev/registrycheck/access"
 )
@@ -117,6 +118,9 @@ func (c *config) Validate() field.ErrorList {
 		errs = append(errs, field.Invalid(field.NewPath("registryTimeout"), c.RegistryTimeout.String(), "must be from 1s to 10m"))
 	}
 	number("registryRequests", c.RegistryRequests, 1, 64)
+	if err := program.CheckAddress(c.ServeAddress); err != nil {
+		errs = append(errs, field.Invalid(field.NewPath("serveAddress"), c.ServeAddress, err.Error()))
+	}
 	errs = append(errs, c.Limits.Validate()...)
 	return append(errs, access.Settings{Registries: c.Registries, GuardedRanges: c.GuardedRanges, AllowedHosts: c.AllowedHosts}.Validate()...)
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"time"
 
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -22,6 +23,21 @@ type Endpoints struct {
 	Profiling bool
 	// Health and Ready give what is wrong, nil when nothing is.
 	Health, Ready func() error
+}
+
+// CheckAddress says what is wrong with an Address.
+func CheckAddress(address string) error {
+	if address == "" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return errors.New(`must be host:port, such as 127.0.0.1:10459, [::1]:10459 or :10459; "" serves nothing`)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("has the port %q, must be a number from 0 (any free one) to 65535", port)
+	}
+	return nil
 }
 
 // Serve listens, and serves until the context ends or stop is called.

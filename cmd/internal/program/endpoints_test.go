@@ -33,6 +33,19 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+func TestCheckAddress(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"": "", ":8080": "", "127.0.0.1:0": "", "[::1]:10459": "", "localhost:65535": "",
+		"10459": "must be host:port", "127.0.0.1": "must be host:port", "::1:10459": "must be host:port",
+		"127.0.0.1:": `has the port ""`, ":http": `has the port "http"`, ":65536": `has the port "65536"`, "http://127.0.0.1:80": "must be host:port",
+	} {
+		if err := CheckAddress(address); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: %v, want %q", address, err, want)
+		}
+	}
+}
+
 func TestAnAddressInUseIsSaid(t *testing.T) {
 	t.Parallel()
 	ok := func() error { return nil }
