@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
@@ -78,7 +79,7 @@ func check(db *bolt.DB, path string, of int) error {
 	return db.View(func(tx *bolt.Tx) error {
 		all := bucketsOf(of)
 		if of == schema && tx.Bucket([]byte(bucketLinks)) != nil { // made with its first record
-			all = append(all[:len(all):len(all)], bucketLinks)
+			all = append(slices.Clip(all), bucketLinks)
 		}
 		for _, b := range all {
 			if err := each(tx, b, func(key string, v []byte) error { return decode(b, key, v, new(any)) }); err != nil {
