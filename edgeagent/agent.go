@@ -456,9 +456,10 @@ func (a *Agent) report() {
 		return
 	}
 	status := report.Build(report.State{
-		Generation: a.seen.generation,
-		Steps:      a.steps,
-		Ledger:     maps.Clone(a.ledger),
+		Generation:  a.seen.generation,
+		WishUnknown: !a.desired.Known,
+		Steps:       a.steps,
+		Ledger:      maps.Clone(a.ledger),
 		Inventory:  a.inventory,
 		Work:       a.work(),
 		Unanswered: a.unanswered(),

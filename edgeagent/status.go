@@ -23,6 +23,7 @@ import (
 var (
 	errNotRead   = errors.New("the store has not been read yet")
 	errNotLooked = errors.New("the container runtime has not answered yet")
+	errNoWish    = errors.New("nobody has said yet what this node should hold")
 )
 
 // view is how things stand, as the loop last said it. It does not change any more.
@@ -123,11 +124,17 @@ func (a *Agent) publish(source string, status *v1alpha1.NodeImageCacheStatus) {
 			v.next[name] = q.next
 		}
 	}
-	v.status = document(source, a.desired.UID != "", status)
+	v.status = document(source, wishHeard(a.desired), status)
 	if err := a.trouble.now[withRuntime].err; err != nil {
 		v.status.Runtime.Error = err.Error()
 	}
 	a.view.Store(v)
+}
+
+// wishHeard says whether somebody has said what this node should hold: an object that the
+// controller has just made says nothing.
+func wishHeard(d store.Desired) bool {
+	return d.UID != "" && (d.Known || len(d.Spec.Images)+len(d.Held) > 0)
 }
 
 // document makes what is told on the node of what is reported.
@@ -147,7 +154,7 @@ func document(source string, wishHeard bool, status *v1alpha1.NodeImageCacheStat
 // StatusOf tells what a store remembers whose agent does not run.
 func StatusOf(desired store.Desired, ledger map[string]store.Entry) local.Status {
 	status := remembered(desired, ledger, report.Node{}, "")
-	s := document(local.FromMemory, desired.UID != "", &status)
+	s := document(local.FromMemory, wishHeard(desired), &status)
 	s.Time = metav1.Now()
 	s.ClockNotSet = !clock.IsSet(s.Time.Time)
 	s.Count()
@@ -168,7 +175,8 @@ func (a *Agent) publishRemembered() {
 func remembered(desired store.Desired, ledger map[string]store.Entry, node report.Node, trouble string) v1alpha1.NodeImageCacheStatus {
 	steps := plan.Next(plan.Input{Desired: desired, Ledger: ledger, Inventory: inventoryOf(desired, ledger), UseUnknown: true})
 	return report.Build(report.State{
-		Generation: desired.Generation, Steps: steps, Ledger: ledger, Inventory: inventoryOf(desired, ledger), Node: node, Trouble: trouble,
+		Generation: desired.Generation, WishUnknown: !desired.Known, Unseen: true,
+		Steps: steps, Ledger: ledger, Inventory: inventoryOf(desired, ledger), Node: node, Trouble: trouble,
 	}, nil)
 }
 
@@ -197,13 +205,16 @@ func inventoryOf(desired store.Desired, ledger map[string]store.Entry) runtime.I
 // depend on any network or on the runtime.
 func (a *Agent) Health() error { return a.pulse.err() }
 
-// Ready says why the agent cannot do its work yet, nil once store and runtime were read.
+// Ready says why the agent cannot do its work yet, nil once store and runtime were read and
+// it is known what to hold.
 func (a *Agent) Ready() error {
 	switch v := a.view.Load(); {
 	case v == nil:
 		return errNotRead
 	case v.status.Runtime.Name == "":
 		return errNotLooked
+	case !v.status.WishHeard:
+		return errNoWish
 	}
 	return nil
 }

@@ -1,9 +1,13 @@
 package edgeagent
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/fetch"
@@ -38,6 +42,9 @@ func TestStatusBeforeTheRuntimeAnswers(t *testing.T) {
 		b.start(Options{Version: "v1", BootID: "boot"})
 		time.Sleep(time.Minute)
 		s := b.agent.Status()
+		if c := meta.FindStatusCondition(s.Conditions, v1alpha1.NodeConditionReady); c == nil || c.Status == metav1.ConditionTrue {
+			t.Errorf("as remembered: Ready = %+v", c)
+		}
 		if s.Source != local.FromMemory || s.Runtime.Error == "" || s.AgentVersion != "v1" || s.BootID != "boot" || s.Whole() {
 			t.Errorf("source %s, runtime %+v, version %s, boot %s", s.Source, s.Runtime, s.AgentVersion, s.BootID)
 		}
@@ -51,6 +58,59 @@ func TestStatusBeforeTheRuntimeAnswers(t *testing.T) {
 		}
 		b.stop()
 	})
+}
+
+// TestReady: nobody says that all is there while it is not known what that is, or whether it
+// is there.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	object := func(known bool, all ...v1alpha1.NodeImage) *v1alpha1.NodeImageCache {
+		o := &v1alpha1.NodeImageCache{ObjectMeta: metav1.ObjectMeta{UID: "uid", Generation: 1}, Spec: v1alpha1.NodeImageCacheSpec{Images: all}}
+		if known {
+			o.Spec.NodeUID = "n"
+		}
+		return o
+	}
+	for name, tc := range map[string]struct {
+		object *v1alpha1.NodeImageCache
+		away   bool
+		reason string // of Ready, which is True with AllCached and Unknown with others
+		ready  error  // what /readyz says
+	}{
+		"no wish, no runtime":         {nil, true, v1alpha1.ReasonWishUnknown, errNotLooked},
+		"no wish":                     {nil, false, v1alpha1.ReasonWishUnknown, errNoWish},
+		"an object, nothing in it":    {object(false), false, v1alpha1.ReasonWishUnknown, errNoWish},
+		"a wish of nothing":           {object(true), false, v1alpha1.ReasonAllCached, nil},
+		"a part of a wish":            {object(false, image("r.io/app:v1", d1)), false, v1alpha1.ReasonWishUnknown, nil},
+		"a wish":                      {object(true, image("r.io/app:v1", d1)), false, v1alpha1.ReasonAllCached, nil},
+		"a wish of nothing, no look":  {object(true), true, v1alpha1.ReasonRuntimeError, errNotLooked},
+		"an object, no look, no wish": {object(false), true, v1alpha1.ReasonWishUnknown, errNotLooked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := &bench{t: t, dir: t.TempDir(), driver: newDriver(), desk: &desk{}}
+				b.driver.setAway(tc.away)
+				b.start(Options{})
+				if tc.object != nil {
+					b.agent.Hear(tc.object)
+				}
+				time.Sleep(time.Minute)
+				status := metav1.ConditionUnknown
+				if tc.reason == v1alpha1.ReasonAllCached {
+					status = metav1.ConditionTrue
+				}
+				c := meta.FindStatusCondition(b.agent.Status().Conditions, v1alpha1.NodeConditionReady)
+				if c == nil || c.Status != status || c.Reason != tc.reason {
+					t.Errorf("Ready = %+v, want %s %s", c, status, tc.reason)
+				}
+				if got := b.agent.Ready(); !errors.Is(got, tc.ready) {
+					t.Errorf("ready: %v, want %v", got, tc.ready)
+				}
+				b.stop()
+			})
+		})
+	}
 }
 
 // TestStatusTellsProgress: rate and time left, by a driver that reports bytes.

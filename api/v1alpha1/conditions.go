@@ -25,7 +25,8 @@ const (
 
 // Condition types of NodeImageCache.
 const (
-	// NodeConditionReady is True when the node holds every image it should hold.
+	// NodeConditionReady is True when the node holds every image it should hold. Unknown
+	// while nobody has said which these are, or the container runtime was not looked at.
 	NodeConditionReady = "Ready"
 	// NodeConditionDegraded is True when the agent cannot do all that the spec asks:
 	// a runtime that does not answer, a damaged store that was rebuilt.
@@ -59,6 +60,7 @@ const (
 	ReasonSuspended        = "Suspended"        // spec.state is Suspended
 	ReasonPurged           = "Purged"           // spec.state is Purged and the images are gone
 	ReasonPurging          = "Purging"          // spec.state is Purged, images are being removed
+	ReasonWishUnknown      = "WishUnknown"      // nobody has said yet what the node is to hold
 	ReasonUnresolved       = "Unresolved"       // a tag has no digest yet
 	ReasonInvalidReference = "InvalidReference" // a reference does not parse
 	ReasonNotPullable      = "NotPullable"      // the registry says no: image or rights are wrong

@@ -34,6 +34,10 @@ type State struct {
 	Ledger     map[string]store.Entry
 	Inventory  runtime.Inventory
 	Work       map[string]Work
+	// WishUnknown says that nobody has said what the node is to hold, or not all of it.
+	WishUnknown bool
+	// Unseen says that Inventory is what is remembered: the runtime was not looked at.
+	Unseen bool
 	// Unanswered says, by image, why a registry last gave no answer to the refresh token.
 	Unanswered map[string]string
 	Node       Node
@@ -277,7 +281,7 @@ func (s *State) conditions(images []v1alpha1.NodeImageStatus) []metav1.Condition
 			ready.Message += fmt.Sprintf(", %d failing", failed)
 		}
 	}
-	out := []metav1.Condition{ready}
+	out := []metav1.Condition{s.doubt(ready)}
 	if s.Trouble != "" {
 		out = append(out, degraded(s.Trouble, s.Generation))
 	}
@@ -290,6 +294,23 @@ func (s *State) conditions(images []v1alpha1.NodeImageStatus) []metav1.Condition
 		out = append(out, c)
 	}
 	return out
+}
+
+// doubt has Ready not say of a node that all is there while that is not known.
+func (s *State) doubt(ready metav1.Condition) metav1.Condition {
+	switch {
+	case ready.Status != metav1.ConditionTrue:
+	case s.WishUnknown:
+		ready.Status, ready.Reason = metav1.ConditionUnknown, v1alpha1.ReasonWishUnknown
+		ready.Message = "nobody has said yet what this node should hold"
+		if n := len(s.Steps.Cached); n > 0 {
+			ready.Message = fmt.Sprintf("%d images are cached; nobody has said yet what else this node should hold", n)
+		}
+	case s.Unseen:
+		ready.Status, ready.Reason = metav1.ConditionUnknown, v1alpha1.ReasonRuntimeError
+		ready.Message = fmt.Sprintf("%d images were cached when the container runtime was looked at last; it was not looked at yet since then", len(s.Steps.Cached))
+	}
+	return ready
 }
 
 func count(images []v1alpha1.NodeImageStatus, phase v1alpha1.ImagePhase) int {
