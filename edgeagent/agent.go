@@ -2,10 +2,7 @@ package edgeagent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,11 +11,9 @@ import (
 	"golang.org/x/time/rate"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/klog/v2"
 
 	"edgecache.dev/api/imageref"
 	"edgecache.dev/api/v1alpha1"
-	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/offlinestart"
 	"edgecache.dev/edgeagent/plan"
 	"edgecache.dev/edgeagent/report"
@@ -168,19 +163,6 @@ type seen struct {
 	generation int64
 }
 
-// inbox is what other goroutines tell the agent.
-type inbox struct {
-	object *v1alpha1.NodeImageCache
-	heard  bool // object was heard, nil included
-	ended  []string
-	told   []string // names whose inquiry ended
-	pleas  []*plea  // attempts that ask for room
-	notes  []store.Record
-	look   bool // the runtime changed
-
-	trouble *error // with the source of the wish, nil where nothing was told
-}
-
 // New makes an agent. What it remembers is read when it is run.
 func New(memory Memory, driver runtime.Driver, reporter Reporter, options Options) *Agent {
 	if options.Workers <= 0 {
@@ -192,32 +174,6 @@ func New(memory Memory, driver runtime.Driver, reporter Reporter, options Option
 		mail: make(chan struct{}, 1), attempts: map[string]*attempt{}, inquiries: map[string]*inquiry{}, owes: debts{names: map[string]bool{}},
 		card: rate.NewLimiter(rate.Every(writeEvery), writeBurst),
 	}
-}
-
-// Hear takes in how the node's object stands; nil when there is none. It does not block.
-func (a *Agent) Hear(object *v1alpha1.NodeImageCache) {
-	a.tell(func(in *inbox) { in.object, in.heard = object, true })
-}
-
-// Look asks the agent to look at the runtime again.
-func (a *Agent) Look() { a.tell(func(in *inbox) { in.look = true }) }
-
-func (a *Agent) tell(put func(*inbox)) {
-	a.inboxMu.Lock()
-	put(&a.inbox)
-	a.inboxMu.Unlock()
-	select {
-	case a.mail <- struct{}{}:
-	default:
-	}
-}
-
-func (a *Agent) collect() inbox {
-	a.inboxMu.Lock()
-	defer a.inboxMu.Unlock()
-	in := a.inbox
-	a.inbox = inbox{}
-	return in
 }
 
 // Run works until the context ends and then waits for attempts to let go. Partial
@@ -287,40 +243,6 @@ func (a *Agent) progressTimer() <-chan time.Time {
 	return time.After(progressEvery)
 }
 
-// take acts on what other goroutines told. It says whether the runtime is to be looked at:
-// not for a question that told nothing new, of which there may be hundreds an hour.
-func (a *Agent) take(ctx context.Context, in inbox) (look bool) {
-	defer a.pulse.turn()()
-	for _, name := range in.ended {
-		a.settle(ctx, name)
-	}
-	a.space.pleas = append(a.space.pleas, in.pleas...)
-	look = in.look || in.heard || len(in.ended) > 0 || len(in.pleas) > 0
-	for _, r := range in.notes {
-		a.note(r)
-	}
-	if len(in.notes) > 0 {
-		a.settleDebts(ctx)
-	}
-	for _, name := range in.told {
-		before := a.ledger[name].Resolved
-		a.hearRegistry(ctx, name)
-		look = look || a.ledger[name].Resolved != before
-	}
-	if in.trouble != nil {
-		a.trouble.note(ctx, withSource, *in.trouble, "The wish is not read as it stands, what was read before counts")
-	}
-	if !in.heard {
-		return look
-	}
-	a.object = in.object
-	a.desired = plan.Hear(a.desired, in.object)
-	a.owes.desired = true
-	a.settleDebts(ctx)
-	a.hearCredentials()
-	return look
-}
-
 // ask asks registries only, as of the last look, and says when there is more to ask.
 func (a *Agent) ask(ctx context.Context) time.Time {
 	defer a.pulse.turn()()
@@ -353,148 +275,4 @@ func (a *Agent) pass(ctx context.Context) due {
 	a.report()
 	a.rest()
 	return next
-}
-
-// look reads the runtime and works out the next steps.
-func (a *Agent) look(ctx context.Context) error {
-	running := a.runningNames()
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	back := sync.OnceFunc(a.pulse.away())
-	defer back()
-	info, err := a.driver.Info(call)
-	if err != nil {
-		return fmt.Errorf("asking the container runtime who it is: %w", err)
-	}
-	inventory, err := a.driver.Inventory(call)
-	if err != nil {
-		return fmt.Errorf("listing images: %w", err)
-	}
-	inventory = a.spared(inventory)
-	inUse, err := a.driver.InUse(call)
-	back()
-	a.trouble.note(ctx, withUse, err, "Images in use not known, removing none")
-	info.SandboxImage = a.sandboxImage(info)
-	a.rememberSandbox(info)
-	a.info, a.inventory = info, inventory
-	a.measure(ctx, inUse)
-	a.input = plan.Input{
-		Desired: a.desired, Ledger: a.ledger, Inventory: inventory, InUse: inUse, UseUnknown: err != nil, Running: running,
-		Names: info.Can(runtime.CanNameByDigest), Pins: info.Can(runtime.CanPin), Untags: info.Can(runtime.CanUntag),
-		Sandbox: info.SandboxImage,
-	}
-	a.steps = plan.Next(a.input)
-	a.risk = a.assess()
-	a.seen = seen{uid: a.desired.UID, generation: a.desired.Generation}
-	a.remember(ctx, append(a.lost(), a.witness()...), a.steps.Drop)
-	return nil
-}
-
-// sandboxImage gives the sandbox image of a runtime: what it tells, else what is remembered
-// of it, else, where the store was lost, what an earlier process reported. That a runtime
-// without pods does not tell is no news.
-func (a *Agent) sandboxImage(now runtime.Info) imageref.Reference {
-	known := []store.Sandbox{{Runtime: now.Name, Image: now.SandboxImage.String()}}
-	if a.desired.Sandbox != nil {
-		known = append(known, *a.desired.Sandbox)
-	}
-	if a.object != nil {
-		said := a.object.Status.Runtime
-		known = append(known, store.Sandbox{Runtime: said.Name, Image: said.SandboxImage})
-	}
-	for _, k := range known {
-		if image, err := imageref.Parse(k.Image); err == nil && k.Runtime == now.Name {
-			return image
-		}
-	}
-	return imageref.Reference{}
-}
-
-// rememberSandbox has a sandbox image stored with the wish, by the next write.
-func (a *Agent) rememberSandbox(info runtime.Info) {
-	now := store.Sandbox{Runtime: info.Name, Image: info.SandboxImage.String()}
-	if info.SandboxImage.IsZero() || a.desired.Sandbox != nil && *a.desired.Sandbox == now {
-		return
-	}
-	a.desired.Sandbox, a.owes.desired = &now, true
-}
-
-// tidy carries out removals, releases and pins. It says whether there is something new to
-// see.
-func (a *Agent) tidy(ctx context.Context) bool {
-	names := slices.Concat(a.steps.Superseded, a.steps.Halves)
-	for _, r := range a.steps.Removals {
-		names = append(names, r.Names...)
-	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	defer a.pulse.away()()
-	var err error
-	if len(a.steps.Release) > 0 {
-		err = a.driver.Release(call, a.steps.Release...)
-	}
-	if len(a.steps.Pin) > 0 {
-		klog.FromContext(ctx).Info("Pinning the sandbox image", "names", a.steps.Pin)
-		err = errors.Join(err, a.driver.Pin(call, a.steps.Pin...))
-	}
-	if len(names) > 0 {
-		if now := fmt.Sprint(names); now != a.removing { // what cannot be removed is tried again for ever
-			a.removing = now
-			klog.FromContext(ctx).Info("Removing images", "names", names)
-		}
-		err = errors.Join(err, a.driver.Remove(call, names...))
-	}
-	a.trouble.note(ctx, withTidying, err, "Images not removed, let go or pinned, trying again")
-	return len(names) > 0 && err == nil
-}
-
-// report offers the status as it is now.
-func (a *Agent) report() {
-	defer a.pulse.turn()()
-	if a.desired.UID == "" && a.info.Name == "" || a.seen.uid != a.desired.UID {
-		a.reportUnseen()
-		return
-	}
-	status := report.Build(report.State{
-		Generation:  a.seen.generation,
-		WishUnknown: !a.desired.Known,
-		Steps:       a.steps,
-		Ledger:      maps.Clone(a.ledger),
-		Inventory:  a.inventory,
-		Work:       a.work(),
-		Unanswered: a.unanswered(),
-		Node:       a.node(),
-		Trouble:    a.trouble.String(), OfflineStart: a.risk,
-		Held: a.held(),
-		Link: a.options.LinkSettings,
-	}, a.last)
-	a.last = status.Conditions
-	if a.desired.UID != "" { // else there is nobody to report to yet
-		a.reporter.Offer(types.UID(a.desired.UID), &status)
-	}
-	a.publish(local.FromRuntime, &status)
-}
-
-// reportUnseen tells what keeps the agent from looking at the runtime at all. What the
-// object said of the images before, by an earlier process, stands until then: a node that
-// comes up before its runtime has not lost anything.
-func (a *Agent) reportUnseen() {
-	a.publishRemembered()
-	if a.object == nil || string(a.object.UID) != a.desired.UID {
-		return
-	}
-	status := report.Unseen(a.object.Status, a.key(), a.trouble.String())
-	a.last = status.Conditions
-	a.reporter.Offer(a.object.UID, &status)
-}
-
-func (a *Agent) node() report.Node {
-	n := report.Node{Runtime: a.info, BootID: a.options.BootID, AgentVersion: a.options.Version, Key: a.key()}
-	if disk, err := a.diskOf(a.info.Root); err == nil {
-		n.Disk = disk
-	}
-	if a.options.Links != nil {
-		n.Registries = a.options.Links.Registries()
-	}
-	return n
 }
