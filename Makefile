@@ -27,10 +27,10 @@ TOOL := go tool -modfile=go.tools.mod
 API  := ./api/v1alpha1
 CLIENT := api/client
 
-.PHONY: help build demo test unit test32 e2e bench bench-fleet lint verify generate images clean
+.PHONY: help build demo test unit test32 e2e bench bench-fleet bench-placement lint verify generate images clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the programs into bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
@@ -62,6 +62,9 @@ bench: ## run the benchmarks and print the table of docs/benchmarks.md
 
 bench-fleet: ## the same for fleets of 1,000 nodes with agents and 10,000 without (an hour on two cores)
 	go run ./test/bench fleet
+
+bench-placement: ## how soon pods are ready, on played fleets with the real scheduler (three quarters of an hour)
+	go run ./test/bench placement
 
 lint: ## golangci-lint, built from its module
 	$(PLAIN) $(TOOL) golangci-lint run ./...

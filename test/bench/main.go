@@ -6,6 +6,7 @@
 //	go run ./test/bench fleet                         fleets as in docs/benchmarks.md: an hour
 //	go run ./test/bench fleet --nodes 100 --images 10 --spec-nodes 0
 //	go run ./test/bench idle --window 60s             an agent that has nothing to do
+//	go run ./test/bench placement                     pods on made-up fleets, as docs/placement-study.md describes: an hour
 package main
 
 import (
@@ -18,6 +19,7 @@ import (
 	"syscall"
 	"text/tabwriter"
 
+	"edgecache.dev/test/bench/placement"
 	"edgecache.dev/test/lab/cluster"
 )
 
@@ -39,6 +41,13 @@ type row struct {
 func start(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return run(ctx, os.Stdout)
+	}
+	if args[0] == "placement" {
+		study, err := placement.Parse(args[1:])
+		if err != nil {
+			return err
+		}
+		return placement.Run(ctx, study, os.Stdout)
 	}
 	rows, err := one(ctx, args[0], args[1:])
 	return errors.Join(err, table(os.Stdout, rows))
@@ -62,7 +71,7 @@ func one(ctx context.Context, name string, args []string) ([]row, error) {
 		}
 		return idleAgent(ctx, window)
 	}
-	return nil, fmt.Errorf("%q is unknown; known are badlink, fleet and idle", name)
+	return nil, fmt.Errorf("%q is unknown; known are badlink, fleet, idle and placement", name)
 }
 
 func run(ctx context.Context, out io.Writer) error {
