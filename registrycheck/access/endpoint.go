@@ -32,6 +32,12 @@ type Endpoint struct {
 	// entry is the index of the registry's settings, len(Registries) without any.
 	entry     int
 	plainHTTP bool
+	// What a Location says besides; zero for endpoints that are by Settings.
+	root      string
+	eitherWay bool
+	wire      *Wire
+	blocked   string
+	silent    bool // a mirror that is not told for which registry it stands
 }
 
 // Name gives the repository as written in a reference. Credentials are looked up by it,
@@ -41,6 +47,11 @@ func (e Endpoint) Name() string { return e.name }
 // Endpoints gives the places where the image may be found, in the order in which to try
 // them: the registry's mirrors, then the registry itself.
 func (n *Network) Endpoints(ref imageref.Reference) []Endpoint {
+	if n.find != nil {
+		if found := n.find(ref); len(found) > 0 {
+			return n.located(ref, found)
+		}
+	}
 	registry, repository := ref.Registry(), ref.Repository()
 	entry := n.entryOf(registry)
 	var out []Endpoint

@@ -6,15 +6,19 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/internal/dialguard"
 )
 
@@ -54,6 +58,10 @@ type Network struct {
 	transports []connections
 	places     *places
 	sessions   *sessions
+	// find is what WithLocations gave, and wired the connections of its wires.
+	find  func(imageref.Reference) []Location
+	mu    sync.Mutex // guards wired
+	wired map[*Wire]connections
 }
 
 // connections are those made by one entry's settings. They are two pools: a connection
@@ -75,6 +83,7 @@ func New(settings Settings, opts ...Option) (*Network, error) {
 		userAgent: "edgecache",
 		places:    newPlaces(settings.MaxRequestsPerHost),
 		sessions:  newSessions(),
+		wired:     map[*Wire]connections{},
 	}
 	for _, opt := range opts {
 		opt(n)
@@ -92,7 +101,9 @@ func (n *Network) Settings() Settings { return n.settings }
 
 // Close ends the connections that no request is using.
 func (n *Network) Close() {
-	for _, t := range n.transports {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, t := range slices.AppendSeq(slices.Clone(n.transports), maps.Values(n.wired)) {
 		t.own.CloseIdleConnections()
 		t.others.CloseIdleConnections()
 	}
@@ -117,6 +128,12 @@ func (n *Network) add(r Registry) error {
 		return err
 	}
 	n.mirrors = append(n.mirrors, mirrors)
+	n.transports = append(n.transports, n.connect(proxy, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}))
+	return nil
+}
+
+// connect makes the two pools of connections that share a proxy and what TLS trusts.
+func (n *Network) connect(proxy func(*http.Request) (*url.URL, error), trust *tls.Config) connections {
 	own, others := n.dial, n.dial
 	if n.dial == nil {
 		own, others = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext, n.guard.DialContext
@@ -124,7 +141,7 @@ func (n *Network) add(r Registry) error {
 	t := &http.Transport{
 		Proxy:                  proxy,
 		DialContext:            own,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        trust,
 		TLSHandshakeTimeout:    tlsHandshakeTimeout,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           64,
@@ -136,8 +153,7 @@ func (n *Network) add(r Registry) error {
 	}
 	guarded := t.Clone()
 	guarded.DialContext = others
-	n.transports = append(n.transports, connections{t, guarded})
-	return nil
+	return connections{t, guarded}
 }
 
 // loadRoots gives the system's CAs and those of the file; nil, which means the system's,

@@ -45,6 +45,9 @@ type Session struct {
 // one costs a request to /v2/ and, where the registry names a token server, one there.
 // Errors: *BusyError, *LoginError, *PlainHTTPError, those of net/http and crypto/tls.
 func (n *Network) Open(ctx context.Context, endpoint Endpoint, user authn.Authenticator) (*Session, error) {
+	if endpoint.blocked != "" {
+		return nil, &BlockedError{Host: endpoint.Host, Reason: endpoint.blocked}
+	}
 	auth, err := authn.Authorization(ctx, user)
 	if err != nil {
 		return nil, fmt.Errorf("reading credential for %s: %w", endpoint.Host, err)
@@ -71,7 +74,7 @@ func (n *Network) Forget(endpoint Endpoint, user authn.Authenticator) {
 // login asks the registry how to log in and does it.
 func (n *Network) login(ctx context.Context, endpoint Endpoint, user authn.Authenticator) (*Session, error) {
 	var opts []name.Option
-	if loopback(endpoint.Host) {
+	if loopback(endpoint.Host) || endpoint.eitherWay {
 		opts = append(opts, name.Insecure)
 	}
 	registry, err := name.NewRegistry(endpoint.Host, opts...)
@@ -94,7 +97,7 @@ func (n *Network) login(ctx context.Context, endpoint Endpoint, user authn.Authe
 func (s *Session) Request(ctx context.Context, method string, what Object, accept ...string) (*http.Response, error) {
 	// The scheme is put right by the session, which knows what the registry speaks.
 	u := url.URL{Scheme: "https", Host: s.Endpoint.Host, Path: "/v2/" + s.Endpoint.Repository + "/" + string(what.Kind) + "/" + what.ID}
-	if s.Endpoint.Mirrors != "" {
+	if s.Endpoint.Mirrors != "" && !s.Endpoint.silent {
 		// As containerd does, for mirrors that serve several registries.
 		u.RawQuery = url.Values{"ns": {s.Endpoint.Mirrors}}.Encode()
 	}

@@ -85,7 +85,7 @@ func repeatedly(req *http.Request, send func(*http.Request) (*http.Response, err
 
 // send makes one try.
 func (w wire) send(req *http.Request) (*http.Response, error) {
-	req = w.plain(req)
+	req = w.reroute(w.plain(req))
 	if err := w.allow(req.URL); err != nil {
 		closeBody(req)
 		return nil, err
@@ -101,6 +101,7 @@ func (w wire) send(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Body = &body{Reader: bounded(resp), closer: resp.Body, release: release}
+	w.forgive(resp)
 	return resp, nil
 }
 
@@ -118,12 +119,13 @@ func (w wire) plain(req *http.Request) *http.Request {
 // transport picks the connections for a host: by the host's own settings, else those of
 // the registry whose token server or blob store it is.
 func (w wire) transport(u *url.URL) http.RoundTripper {
+	mine := w.network.connections(w.endpoint)
 	if w.own(u) {
-		return w.network.transports[w.endpoint.entry].own
+		return mine.own
 	}
 	e := w.network.entryOf(u.Host)
 	if e == len(w.network.settings.Registries) {
-		e = w.endpoint.entry
+		return mine.others
 	}
 	return w.network.transports[e].others
 }
@@ -143,7 +145,7 @@ func (w wire) own(u *url.URL) bool {
 func (w wire) allow(u *url.URL) error {
 	plain := w.network.plainHTTP(w.network.entryOf(u.Host))
 	if w.own(u) {
-		plain = w.endpoint.plainHTTP
+		plain = w.endpoint.plainHTTP || w.endpoint.eitherWay
 	}
 	local := loopback(u.Host) && loopback(w.endpoint.Host)
 	if u.Scheme != "http" || plain || local {
