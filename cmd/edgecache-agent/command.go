@@ -26,7 +26,7 @@ func newCommand(code *int) *cobra.Command {
 		Version:      version.Get().GitVersion,
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	cmd.AddCommand(newRun(), newInstall(), newStatus(code), newStore(code))
+	cmd.AddCommand(newRun(), newInstall(), newStatus(code), newHealth(), newStore(code))
 	return cmd
 }
 

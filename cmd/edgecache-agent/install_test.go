@@ -233,7 +233,8 @@ func TestInstalledPod(t *testing.T) {
 		t.Errorf("mounts (-want +got):\n%s", diff)
 	}
 	agent := pod.Spec.Containers[0]
-	if health := agent.LivenessProbe.HTTPGet; !pod.Spec.HostNetwork || pod.Spec.PriorityClassName != "system-node-critical" || health.Host != "127.0.0.1" || health.Port.IntValue() != 10459 {
+	probe := "/usr/local/bin/edgecache-agent health --state-dir /var/lib/edgecache"
+	if health := agent.LivenessProbe.Exec; !pod.Spec.HostNetwork || pod.Spec.PriorityClassName != "system-node-critical" || health == nil || strings.Join(health.Command, " ") != probe {
 		t.Errorf("pod: %+v", pod.Spec)
 	}
 	if out := mustInstall(t, root, "--uninstall"); strings.Contains(out, "systemctl") {

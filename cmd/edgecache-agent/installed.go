@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 
@@ -48,8 +47,7 @@ func (c *config) alsoWrites() []string {
 // pod is what the agent needs of the node.
 func (how *installation) pod() (install.Pod, error) {
 	c := how.config
-	p := install.Pod{Image: how.image, NodeName: c.NodeName == defaults().NodeName}
-	p.ProbeHost, p.ProbePort = probe(c.ServeAddress)
+	p := install.Pod{Image: how.image, NodeName: c.NodeName == defaults().NodeName, StateDir: c.StateDir}
 	p.Writes = append([]string{c.StateDir}, how.Present(c.alsoWrites()...)...)
 	p.Reads = []string{filepath.Dir(install.Config)}
 	p.Add(how.Machine, given(c.DockerConfig, c.KubeletConfig, c.ImageCredentialProviderConfig, c.ImageCredentialProviderBinDir)...)
@@ -71,18 +69,6 @@ func (how *installation) pod() (install.Pod, error) {
 // given leaves out what is not set.
 func given(all ...string) []string {
 	return slices.DeleteFunc(all, func(s string) bool { return s == "" })
-}
-
-// probe gives where /healthz is asked on the node, nothing where it is not served.
-func probe(address string) (host, port string) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil || port == "0" {
-		return "", ""
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return host, port
 }
 
 // orders mounts where the wish comes from: files, or a kubeconfig with what it names. The

@@ -68,8 +68,8 @@ type Pod struct {
 	Endpoint string
 	// NodeName says that the pod is to take the node's name from the kubelet.
 	NodeName bool
-	// ProbeHost and ProbePort are where /healthz is, "" for none.
-	ProbeHost, ProbePort string
+	// StateDir is the directory with the agent's socket.
+	StateDir string
 	// Writes are directories that the agent writes to, Reads those that it only reads, Files
 	// single ones that it reads.
 	Writes, Reads, Files []string
@@ -113,7 +113,7 @@ func StaticPod(path string, p Pod) (File, error) {
 			add(file, "File", true)
 		}
 	}
-	data, err := render(podText, map[string]any{"Pod": p, "Config": Config, "Mounts": mounts})
+	data, err := render(podText, map[string]any{"Pod": p, "Config": Config, "Program": Program, "Mounts": mounts})
 	return File{Path: path, Mode: 0o600, Data: data}, err
 }
 
