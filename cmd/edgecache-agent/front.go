@@ -42,6 +42,7 @@ func (f *front) Ready() error         { return (*f.now.Load()).Ready() }
 type waiting struct {
 	began      time.Time
 	remembered local.Status
+	why        atomic.Pointer[error] // there is none
 }
 
 func newWaiting(memory *store.Store) (*waiting, error) {
@@ -55,13 +56,17 @@ func newWaiting(memory *store.Store) (*waiting, error) {
 	}
 	w := &waiting{began: time.Now(), remembered: edgeagent.StatusOf(desired, ledger)}
 	w.remembered.AgentVersion, w.remembered.BootID = version.Get().GitVersion, bootID()
-	w.remembered.Runtime.Error = errNoRuntime.Error()
+	w.fails(errNoRuntime)
 	return w, nil
 }
+
+// fails has told why there is no runtime.
+func (w *waiting) fails(why error) { w.why.Store(&why) }
 
 // Status tells what the store remembers.
 func (w *waiting) Status() local.Status {
 	s, now := w.remembered, time.Now()
+	s.Runtime.Error = (*w.why.Load()).Error()
 	s.Time, s.UptimeSeconds, s.ClockNotSet = metav1.NewTime(now), now.Sub(w.began).Seconds(), !clock.IsSet(now)
 	return s
 }
@@ -70,4 +75,4 @@ func (w *waiting) Status() local.Status {
 func (w *waiting) Health() error { return nil }
 
 // Ready says what is waited for.
-func (w *waiting) Ready() error { return errNoRuntime }
+func (w *waiting) Ready() error { return *w.why.Load() }

@@ -13,10 +13,18 @@ import (
 	"edgecache.dev/internal/pause"
 )
 
-// TestMain has this program check a store where the agent starts itself for that.
+// TestMain has this program be the agent where a test starts it as one, and check a store where
+// the agent starts itself for that.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 4 && os.Args[1] == "store" && os.Args[2] == "check" {
 		os.Exit(store.ExitCode(store.CheckFile(os.Args[3])))
+	}
+	if len(os.Args) > 1 && os.Args[1] == "run" {
+		code := 1
+		if err := newCommand(&code).Execute(); err == nil {
+			code = 0
+		}
+		os.Exit(code)
 	}
 	os.Exit(m.Run())
 }
@@ -41,6 +49,9 @@ func TestAnswersWhileItWaits(t *testing.T) {
 		t.Errorf("nobody answers while there is no runtime: %v", err)
 	case s.Source != local.FromMemory || len(s.Images) != 1 || s.Node != "node-1" || s.Runtime.Error != errNoRuntime.Error():
 		t.Errorf("status without a runtime: %+v", s)
+	}
+	if err := local.Healthy(ctx, c.StateDir); err != nil {
+		t.Errorf("health while there is no runtime: %v", err)
 	}
 	stop()
 	if err := <-ended; err != nil {

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -25,15 +23,8 @@ import (
 	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/quiet"
 	"edgecache.dev/edgeagent/runtime"
-	"edgecache.dev/edgeagent/runtime/containerd"
-	"edgecache.dev/edgeagent/runtime/cri"
-	"edgecache.dev/edgeagent/runtime/layout"
 	"edgecache.dev/edgeagent/store"
 )
-
-// keepPartial is how long half of an image is kept that nobody goes on with: a box that is
-// switched off over a long weekend does not begin anew.
-const keepPartial = 7 * 24 * time.Hour
 
 // run works with the runtime that is set, or found below a root, until the context ends.
 func run(ctx context.Context, c *config, root string) error {
@@ -77,8 +68,8 @@ func run(ctx context.Context, c *config, root string) error {
 	source := fetch.NewRegistry(fetch.RegistryOptions{
 		HostsDirs: c.HostsDirs, Credentials: login, Version: version.Get().GitVersion, DialContext: c.guard().DialContext, Witness: watch,
 	})
-	driver, err := newDriver(c, source, login) //nolint:contextcheck,nolintlint // opening a layout directory takes no context; the linter sees that only at times
-	if err != nil {
+	driver, err := awaitDriver(ctx, first.fails, func() (runtime.Driver, error) { return newDriver(c, source, login) }) //nolint:contextcheck,nolintlint // opening a layout directory takes no context; the linter sees that only at times
+	if err != nil || driver == nil {
 		return errors.Join(err, memory.Close())
 	}
 	from, err := newOrders(c, memory, contact, watch)
@@ -137,24 +128,6 @@ func remember(ctx context.Context, c *config) (*store.Store, error) {
 		klog.FromContext(ctx).Error(origin.Damage, "The store was damaged and is made anew: nothing is removed until the API server says again what is wished", "aside", origin.Aside, "wish", origin.Wish)
 	}
 	return memory, nil
-}
-
-func newDriver(c *config, source *fetch.Registry, login logins) (runtime.Driver, error) {
-	options := fetch.Options{Parallel: c.BlobsAtOnce, Limiter: c.limiter()}
-	switch c.Runtime {
-	case runtimeContainerd:
-		return containerd.New(containerd.Options{
-			Address: c.RuntimeEndpoint, Namespace: c.Namespace, Snapshotter: c.Snapshotter, Source: source, Fetch: options, LeaseTTL: keepPartial,
-		})
-	case runtimeCRI:
-		return cri.New(cri.Options{Address: c.RuntimeEndpoint, Credentials: login, LeaseTTL: keepPartial, CRIOConfigDir: c.CRIOConfigDir})
-	case runtimeLayout:
-		return layout.New(layout.Options{
-			Dir: cmp.Or(c.LayoutDir, filepath.Join(c.StateDir, "images")), Source: source, Fetch: options,
-			Damaged: func(err error) { klog.Background().Error(err, "The image layout was damaged and is rebuilt") },
-		})
-	}
-	return nil, fmt.Errorf("runtime %q is not known", c.Runtime)
 }
 
 // built is when this program's sources were committed, zero when that is not known.

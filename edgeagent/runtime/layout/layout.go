@@ -103,7 +103,8 @@ func (d *Driver) open() error {
 	if err != nil {
 		return err
 	}
-	return d.sweepOld(context.Background(), idx)
+	_ = d.sweepOld(context.Background(), idx) // a disk that is read-only still has its images; the next removal tells
+	return nil
 }
 
 // unlabelled is a store without labels: here content is kept by walking the index.
