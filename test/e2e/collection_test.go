@@ -63,16 +63,25 @@ func TestGarbageCollection(t *testing.T) {
 func (w *world) collect(n *node.Node, p testimage.Pushed) {
 	w.Helper()
 	w.pull(n, p.Name)
+	w.collected(n, []testimage.Pushed{p})
+}
+
+// collected waits until the kubelet has collected images that are there. What is asked of the registry meanwhile is
+// what was fetched again.
+func (w *world) collected(n *node.Node, images []testimage.Pushed) {
+	w.Helper()
 	w.lab.Registry().ResetRequests()
 	began := time.Now()
-	w.eventually("the kubelet collects "+p.Name, func() error {
-		img, err := w.find(n, p.Name)
-		if err == nil && img != nil {
-			err = fmt.Errorf("it is there: %v", img)
-		}
-		return err
-	})
-	w.Logf("%s was collected after %s", p.Name, time.Since(began).Round(time.Second))
+	for _, p := range images {
+		w.eventually("the kubelet collects "+p.Name, func() error {
+			img, err := w.find(n, p.Name)
+			if err == nil && img != nil {
+				err = fmt.Errorf("it is there: %v", img)
+			}
+			return err
+		})
+		w.Logf("%s was collected after %s", p.Name, time.Since(began).Round(time.Second))
+	}
 }
 
 // pull pulls an image over CRI.

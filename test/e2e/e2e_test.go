@@ -35,8 +35,8 @@ import (
 	"edgecache.dev/test/product"
 )
 
-// patience bounds each wait.
-const patience = 5 * time.Minute
+// patience bounds each wait: a kubelet collects images each five minutes.
+const patience = 8 * time.Minute
 
 // world is a real cluster with edgecache running in it.
 type world struct {

@@ -30,9 +30,8 @@ const installedState = "/var/lib/edgecache"
 // TestStaticPod: the agent's own image, as a release builds it, under a real kubelet, as
 // install puts it there. It comes up while the API server is away, also after a power cut, and
 // after it was killed; what it held it brings back without the API server.
-//
-//nolint:paralleltest // two real clusters at a time are too much for two cores
 func TestStaticPod(t *testing.T) {
+	t.Parallel()
 	w := newCluster(t, cluster.Options{Nodes: 1, Own: []string{"/etc"}})
 	n := w.lab.Nodes()[0]
 	m := w.machine(n)
@@ -42,10 +41,11 @@ func TestStaticPod(t *testing.T) {
 		t.Fatal(err)
 	}
 	image := w.pushAgent()
+	w.likeKubeadm(n)
 
-	t.Log("installed while the API server is away, it runs and answers")
+	t.Log("installed without settings while the API server is away, it runs and answers")
 	w.stopAPIServer()
-	w.install(n, "--static-pod", "--image", image)
+	w.install(m.Exec, "--static-pod", "--image", image)
 	w.answers(n)
 
 	t.Log("the API server is there: it has the kubelet's identity, and does its work")
@@ -92,9 +92,7 @@ func TestStaticPod(t *testing.T) {
 	w.eventually("the kubelet asked whether the agent lives", func() error { return w.probed(n) })
 
 	t.Log("uninstalled it ends, and what it held stays, pinned")
-	if out, err := m.Exec(t.Context(), w.product.AgentProgram(), "install", "--uninstall", "--kubelet-config", kubeletConfig(n)); err != nil {
-		t.Fatal(out, err)
-	}
+	w.uninstall(m.Exec)
 	w.eventually("it ends", func() error {
 		if is := w.agentContainer(n); is != "" {
 			return fmt.Errorf("container %q", is)
@@ -134,20 +132,47 @@ func (w *world) pushAgent() string {
 	return pushed.Name
 }
 
-// kubeletConfig is the configuration of a node's kubelet.
-func kubeletConfig(n *node.Node) string { return filepath.Join(n.Dir(), "kubelet.yaml") }
+// execute runs a command on a node.
+type execute func(ctx context.Context, argv ...string) (string, error)
 
-// install installs the agent on a node, to go by the identity of the kubelet.
-func (w *world) install(n *node.Node, args ...string) {
+// asKubeadm puts what the lab has elsewhere where a node of kubeadm's has it: the hostname, the kubelet's configuration and
+// identity, containerd's registry settings.
+const asKubeadm = `set -e
+hostname >/etc/hostname
+mkdir -p /etc/kubernetes /etc/containerd /var/lib/kubelet/pki
+cp "$1"/kubelet.yaml /var/lib/kubelet/config.yaml
+cp -r "$1"/certs.d /etc/containerd/
+cd "$(dirname "$2")"
+cp kubelet-client-current.pem /var/lib/kubelet/pki/
+sed "s#$PWD/kubelet-client-current.pem#/var/lib/kubelet/pki/kubelet-client-current.pem#" kubelet.conf >/etc/kubernetes/kubelet.conf`
+
+// likeKubeadm makes a machine's own /etc that of a node of kubeadm's.
+func (w *world) likeKubeadm(n *node.Node) {
 	w.Helper()
 	kubeconfig, write := w.product.KubeletKubeconfig(n)
 	if err := write(); err != nil {
 		w.Fatal(err)
 	}
-	m := w.machine(n)
-	argv := append([]string{w.product.AgentProgram(), "install", "--kubeconfig", kubeconfig, "--kubelet-config", kubeletConfig(n),
-		"--hosts-dirs", m.CertsDir(), "--disk-reserve", "64Mi"}, args...)
-	out, err := m.Exec(w.Context(), argv...)
+	if out, err := w.machine(n).Exec(w.Context(), "sh", "-c", asKubeadm, "sh", n.Dir(), kubeconfig); err != nil {
+		w.Fatal(out, err)
+	}
+}
+
+// install installs the agent on a node, with the settings that there are.
+func (w *world) install(on execute, args ...string) {
+	w.Helper()
+	argv := append([]string{w.product.AgentProgram(), "install", "--disk-reserve", "64Mi"}, args...)
+	out, err := on(w.Context(), argv...)
+	if err != nil {
+		w.Fatal(out, err)
+	}
+	w.Log(out)
+}
+
+// uninstall takes the agent off again.
+func (w *world) uninstall(on execute) {
+	w.Helper()
+	out, err := on(w.Context(), w.product.AgentProgram(), "install", "--uninstall")
 	if err != nil {
 		w.Fatal(out, err)
 	}
