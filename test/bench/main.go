@@ -2,6 +2,7 @@
 // measured in one run on one machine; nothing here passes or fails.
 //
 //	go run ./test/bench                               all but fleets: an hour
+//	go run ./test/bench writes                        what is written to the API server: a minute
 //	go run ./test/bench badlink                       pulls over links that fail: half an hour
 //	go run ./test/bench fleet                         fleets as in docs/benchmarks.md: an hour
 //	go run ./test/bench fleet --nodes 100 --images 10 --spec-nodes 0
@@ -11,7 +12,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -50,12 +50,17 @@ func start(ctx context.Context, args []string) error {
 		return placement.Run(ctx, study, os.Stdout)
 	}
 	rows, err := one(ctx, args[0], args[1:])
-	return errors.Join(err, table(os.Stdout, rows))
+	if err != nil {
+		return err
+	}
+	return table(os.Stdout, rows)
 }
 
 // one runs one benchmark by its name.
 func one(ctx context.Context, name string, args []string) ([]row, error) {
 	switch name {
+	case "writes":
+		return apiWrites(ctx)
 	case "badlink":
 		return badLinkIfAble(ctx, os.Stdout)
 	case "fleet":
@@ -71,7 +76,7 @@ func one(ctx context.Context, name string, args []string) ([]row, error) {
 		}
 		return idleAgent(ctx, window)
 	}
-	return nil, fmt.Errorf("%q is unknown; known are badlink, fleet, idle and placement", name)
+	return nil, fmt.Errorf("%q is unknown; known are writes, badlink, fleet, idle and placement", name)
 }
 
 func run(ctx context.Context, out io.Writer) error {

@@ -26,7 +26,7 @@ const (
 	patience      = 15 * time.Minute
 )
 
-// apiWrites counts writes of edgecache's kinds from apply to Ready, Leases apart.
+// apiWrites counts writes of edgecache's kinds and of Events from apply to Ready, Leases apart.
 func apiWrites(ctx context.Context) (rows []row, err error) {
 	lab, err := cluster.Start(ctx, cluster.Options{Nodes: writeNodes})
 	if err != nil {
@@ -50,7 +50,7 @@ func apiWrites(ctx context.Context) (rows []row, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("making client: %w", err)
 	}
-	before, err := writes(ctx, client)
+	before, err := settled(ctx, client)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,35 @@ func untilReady(ctx context.Context, client *versioned.Clientset, nodes int32) e
 	}
 }
 
-// writes counts all writes of edgecache's kinds that the API server has taken.
+// quiet is how long nobody writes who has begun and has nothing to do.
+const quiet = 10 * time.Second
+
+// settled waits until controller and agents have told that they are there, and gives the count of writes then.
+func settled(ctx context.Context, client *versioned.Clientset) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for last, since := -1, time.Now(); ; {
+		now, err := writes(ctx, client)
+		if err != nil {
+			return 0, err
+		}
+		if now != last {
+			last, since = now, time.Now()
+		}
+		// Each node has its object, and each agent has said what it is.
+		if now >= 2*writeNodes && time.Since(since) >= quiet {
+			return now, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("waiting until nobody writes: %w, %d writes", context.Cause(ctx), now)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// writes counts all writes of edgecache's kinds and of Events that the API server has been asked for. Nobody else in the
+// lab tells of anything.
 func writes(ctx context.Context, client *versioned.Clientset) (int, error) {
 	text, err := client.RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
 	if err != nil {
@@ -113,7 +141,8 @@ func writes(ctx context.Context, client *versioned.Clientset) (int, error) {
 	}
 	sum := 0
 	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "apiserver_request_total{") || !strings.Contains(line, `group="edgecache.dev"`) {
+		ours := strings.Contains(line, `group="edgecache.dev"`) || strings.Contains(line, `resource="events"`)
+		if !strings.HasPrefix(line, "apiserver_request_total{") || !ours {
 			continue
 		}
 		_, verb, _ := strings.Cut(line, `verb="`)
