@@ -60,7 +60,7 @@ type Source struct {
 func (s Source) String() string {
 	var parts []string
 	if s.File != "" {
-		place := s.File
+		place := shown(s.File)
 		if s.Line > 0 {
 			place = fmt.Sprintf("%s:%d", place, s.Line)
 		}
@@ -73,6 +73,14 @@ func (s Source) String() string {
 		parts = append(parts, s.Field)
 	}
 	return strings.Join(parts, " ")
+}
+
+// shown gives the name of a file as people are told it.
+func shown(file string) string {
+	if file == Stdin {
+		return "stdin"
+	}
+	return file
 }
 
 // Object gives "Deployment retail/pos".
@@ -136,9 +144,9 @@ type InputError struct {
 // Error begins with file and line, as compilers do.
 func (e *InputError) Error() string {
 	if e.Line > 0 {
-		return fmt.Sprintf("%s:%d: %v", e.File, e.Line, e.Err)
+		return fmt.Sprintf("%s:%d: %v", shown(e.File), e.Line, e.Err)
 	}
-	return fmt.Sprintf("%s: %v", e.File, e.Err)
+	return fmt.Sprintf("%s: %v", shown(e.File), e.Err)
 }
 
 // Unwrap gives the cause.
