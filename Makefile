@@ -27,7 +27,7 @@ TOOL := go tool -modfile=go.tools.mod
 API  := ./api/v1alpha1
 CLIENT := api/client
 
-.PHONY: help build demo test unit test32 e2e bench bench-fleet bench-placement lint verify generate images clean
+.PHONY: help build demo test unit test32 e2e bench bench-fleet bench-placement bench-scheduler lint verify generate images clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,13 +66,16 @@ bench-fleet: ## the same for fleets of 1,000 nodes with agents and 10,000 withou
 bench-placement: ## how soon pods are ready, on played fleets with the real scheduler (three quarters of an hour)
 	go run ./test/bench placement
 
+bench-scheduler: ## what the plugin costs a scheduler of 5,000 nodes: scheduler_perf with and without it (half an hour)
+	go run ./test/bench scheduler
+
 lint: ## golangci-lint, built from its module
 	$(PLAIN) $(TOOL) golangci-lint run ./...
 
 verify: ## fail when generated code, go.mod, formatting or lint is not as committed
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not formatted: run gofmt -w on:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go mod tidy -diff
-	for m in test/lab/binaries test/lab/binaries/*/; do (cd "$$m" && go mod tidy -diff) || exit 1; done
+	for m in test/lab/binaries test/lab/binaries/*/ test/bench/schedperf; do (cd "$$m" && go mod tidy -diff) || exit 1; done
 	@$(MAKE) --no-print-directory generate
 	@git diff --exit-code -- api charts docs/api.md || { echo "generated code differs from what is committed: commit the result of make generate"; exit 1; }
 	@test -z "$$(git status --porcelain -- api charts docs/api.md)" || { git status --short -- api charts docs/api.md; echo "generated files are not committed"; exit 1; }

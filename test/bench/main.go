@@ -8,6 +8,7 @@
 //	go run ./test/bench fleet --nodes 100 --images 10 --spec-nodes 0
 //	go run ./test/bench idle --window 60s             an agent that has nothing to do
 //	go run ./test/bench placement                     pods on made-up fleets, as docs/placement-study.md describes: an hour
+//	go run ./test/bench scheduler                     what the plugin costs a scheduler of 5,000 nodes: half an hour
 package main
 
 import (
@@ -42,12 +43,19 @@ func start(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return run(ctx, os.Stdout)
 	}
-	if args[0] == "placement" {
+	switch args[0] {
+	case "placement":
 		study, err := placement.Parse(args[1:])
 		if err != nil {
 			return err
 		}
 		return placement.Run(ctx, study, os.Stdout)
+	case "scheduler":
+		runs, err := parseScheduler(args[1:])
+		if err != nil {
+			return err
+		}
+		return benchScheduler(ctx, runs, os.Stdout)
 	}
 	rows, err := one(ctx, args[0], args[1:])
 	if err != nil {
@@ -76,7 +84,7 @@ func one(ctx context.Context, name string, args []string) ([]row, error) {
 		}
 		return idleAgent(ctx, window)
 	}
-	return nil, fmt.Errorf("%q is unknown; known are writes, badlink, fleet, idle and placement", name)
+	return nil, fmt.Errorf("%q is unknown; known are writes, badlink, fleet, idle, placement and scheduler", name)
 }
 
 func run(ctx context.Context, out io.Writer) error {
