@@ -2,6 +2,7 @@ package schedperf
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"runtime/pprof"
@@ -13,7 +14,10 @@ import (
 	"github.com/google/pprof/profile"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler"
+	"k8s.io/kubernetes/pkg/scheduler/framework"
 	perf "k8s.io/kubernetes/test/integration/scheduler_perf"
 	"k8s.io/kubernetes/test/utils/client-go/ktesting"
 )
@@ -33,6 +37,7 @@ type figures struct {
 // meter hangs on to the steps of a workload that make nodes: the first one makes them, the two around the measured pods
 // make none.
 type meter struct {
+	plugin  fwk.PreScorePlugin // nil in the variant without it
 	calls   int
 	pods    int
 	cpu     time.Duration
@@ -54,7 +59,21 @@ func (m *meter) hook(tCtx ktesting.TContext, _ *scheduler.Scheduler, _ *perf.Wor
 	return fmt.Errorf("the workload makes nodes %d times, want 3: more than one variant was picked", m.calls)
 }
 
+// warm waits until the plugin knows of an image that it is asked for: it has read all objects then.
+func (m *meter) warm(tCtx ktesting.TContext) error {
+	if m.plugin == nil {
+		return nil
+	}
+	pod := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: imageName(imageCount - 1)}}}}
+	return wait.PollUntilContextTimeout(tCtx, 100*time.Millisecond, 2*time.Minute, true, func(ctx context.Context) (bool, error) {
+		return m.plugin.PreScore(ctx, framework.NewCycleState(), pod, nil).IsSuccess(), nil
+	})
+}
+
 func (m *meter) start(tCtx ktesting.TContext) (err error) {
+	if err := m.warm(tCtx); err != nil {
+		return fmt.Errorf("waiting for the plugin to know the images: %w", err)
+	}
 	if m.pods, err = countPods(tCtx); err != nil {
 		return err
 	}

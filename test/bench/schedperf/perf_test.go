@@ -1,13 +1,16 @@
 package schedperf
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	_ "k8s.io/component-base/logs/json/register"
 	"k8s.io/klog/v2"
+	fwk "k8s.io/kube-scheduler/framework"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 	"k8s.io/kubernetes/test/integration/framework"
 	perf "k8s.io/kubernetes/test/integration/scheduler_perf"
@@ -35,8 +38,14 @@ func BenchmarkScheduler(b *testing.B) {
 	b.Setenv("KUBE_INTEGRATION_ETCD_URL", url)
 	perf.PluginNames = append(perf.PluginNames, schedulerplugin.Name)
 	m := &meter{}
+	// The plugin is kept, to ask it whether it has read what there is to know.
+	plugin := func(ctx context.Context, args runtime.Object, handle fwk.Handle) (made fwk.Plugin, err error) {
+		made, err = schedulerplugin.New(ctx, args, handle)
+		m.plugin, _ = made.(fwk.PreScorePlugin)
+		return made, err
+	}
 	perf.RunBenchmarkPerfScheduling(b, "testdata/performance.yaml", "edgecache",
-		frameworkruntime.Registry{schedulerplugin.Name: schedulerplugin.New},
+		frameworkruntime.Registry{schedulerplugin.Name: plugin},
 		perf.WithPrepareFn(install), perf.WithNodeUpdateFn(m.hook))
 	if m.figures == nil {
 		return // none was picked
