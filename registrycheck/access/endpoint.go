@@ -3,6 +3,7 @@ package access
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -43,6 +44,19 @@ type Endpoint struct {
 // Name gives the repository as written in a reference. Credentials are looked up by it,
 // so a mirror has to have its own.
 func (e Endpoint) Name() string { return e.name }
+
+// URL is where an object is asked for, without the query that mirrors get.
+func (e Endpoint) URL(what Object) string {
+	scheme := "https"
+	if e.plainHTTP {
+		scheme = "http"
+	}
+	return e.url(scheme, what).String()
+}
+
+func (e Endpoint) url(scheme string, what Object) *url.URL {
+	return &url.URL{Scheme: scheme, Host: e.Host, Path: "/v2/" + e.Repository + "/" + string(what.Kind) + "/" + what.ID}
+}
 
 // Endpoints gives the places where the image may be found, in the order in which to try
 // them: the registry's mirrors, then the registry itself.

@@ -13,7 +13,9 @@ import (
 // BusyError is returned when a host asks to come back later: status 429, or 503 with
 // Retry-After. Nothing was waited for.
 type BusyError struct {
-	Host       string
+	// Scheme, Host and Path are those of the request that was answered so.
+	Scheme, Host, Path string
+
 	StatusCode int
 	// RetryAfter is how long to wait, 0 to 24h. 0 means that the host did not say.
 	RetryAfter time.Duration
@@ -35,9 +37,10 @@ func (e *BusyError) Error() string {
 // StatusError is an answer to a request for a manifest or a blob that is not 200.
 type StatusError struct {
 	Method string
-	// Host and Path are those of the request that was answered so, after redirects.
-	Host, Path string
-	StatusCode int
+	// Scheme, Host and Path are those of the request that was answered so, after
+	// redirects.
+	Scheme, Host, Path string
+	StatusCode         int
 	// Codes are the registry's own, such as MANIFEST_UNKNOWN, at most 5; Message is its
 	// text, scrubbed. Both are empty after HEAD.
 	Codes   []string
@@ -58,10 +61,10 @@ func (e *StatusError) Error() string {
 // LoginError is a refusal while logging in: by the registry's /v2/ or by the token
 // server that it names.
 type LoginError struct {
-	// Host and Path are those of the request that was refused; Path is /v2/ for the
-	// registry itself.
-	Host, Path string
-	StatusCode int
+	// Scheme, Host and Path are those of the request that was refused; Path is /v2/ for
+	// the registry itself.
+	Scheme, Host, Path string
+	StatusCode         int
 	// Message is what the server said, scrubbed; it may be empty.
 	Message string
 	// Err is the library's error, safe to print.
@@ -84,7 +87,8 @@ func (e *LoginError) TokenServer() bool { return strings.TrimSuffix(e.Path, "/")
 // maxCodes is how many of the errors that a registry lists are repeated.
 const maxCodes = 5
 
-// TooLargeError is returned by reading an answer beyond MaxBodyBytes.
+// TooLargeError is returned by reading an answer beyond MaxBodyBytes, or beyond the size
+// that a stream was asked for.
 type TooLargeError struct {
 	Limit int64 // bytes
 }

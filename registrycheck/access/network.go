@@ -58,6 +58,7 @@ type Network struct {
 	transports []connections
 	places     *places
 	sessions   *sessions
+	greetings  *greetings
 	// find is what WithLocations gave, and wired the connections of its wires.
 	find  func(imageref.Reference) []Location
 	mu    sync.Mutex // guards wired
@@ -83,6 +84,7 @@ func New(settings Settings, opts ...Option) (*Network, error) {
 		userAgent: "edgecache",
 		places:    newPlaces(settings.MaxRequestsPerHost),
 		sessions:  newSessions(),
+		greetings: newGreetings(),
 		wired:     map[*Wire]connections{},
 	}
 	for _, opt := range opts {

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -81,7 +83,7 @@ func (n *Network) login(ctx context.Context, endpoint Endpoint, user authn.Authe
 	if err != nil {
 		return nil, scrubbed(err)
 	}
-	sender := transport.NewUserAgent(wire{n, endpoint}, n.userAgent)
+	sender := transport.NewUserAgent(greeter{wire{n, endpoint}}, n.userAgent)
 	scopes := []string{"repository:" + endpoint.Repository + ":" + transport.PullScope}
 	authorized, err := transport.NewWithContext(ctx, registry, user, sender, scopes)
 	if err != nil {
@@ -95,8 +97,29 @@ func (n *Network) login(ctx context.Context, endpoint Endpoint, user authn.Authe
 // caller closes. Errors: *StatusError for any other status,
 // *RedirectError, and those of Open. Reading the body may give *TooLargeError.
 func (s *Session) Request(ctx context.Context, method string, what Object, accept ...string) (*http.Response, error) {
+	header := http.Header{}
+	if len(accept) > 0 {
+		header.Set("Accept", strings.Join(accept, ", "))
+	}
+	return s.send(ctx, method, what, header)
+}
+
+// Peek asks with GET for the first byte of an object, and is Request otherwise. The
+// answer is 206, or 200 from servers that know no ranges: then the body is all of it.
+func (s *Session) Peek(ctx context.Context, what Object) (*http.Response, error) {
+	return s.send(ctx, http.MethodGet, what, http.Header{"Range": {"bytes=0-0"}})
+}
+
+// Stream asks for an object of that many bytes, however long, and is Request otherwise:
+// reading beyond them gives *TooLargeError.
+func (s *Session) Stream(ctx context.Context, what Object, size int64) (*http.Response, error) {
+	return s.send(context.WithValue(ctx, limitKey{}, size), http.MethodGet, what, http.Header{})
+}
+
+// send makes one request, with its redirects.
+func (s *Session) send(ctx context.Context, method string, what Object, header http.Header) (*http.Response, error) {
 	// The scheme is put right by the session, which knows what the registry speaks.
-	u := url.URL{Scheme: "https", Host: s.Endpoint.Host, Path: "/v2/" + s.Endpoint.Repository + "/" + string(what.Kind) + "/" + what.ID}
+	u := s.Endpoint.url("https", what)
 	if s.Endpoint.Mirrors != "" && !s.Endpoint.silent {
 		// As containerd does, for mirrors that serve several registries.
 		u.RawQuery = url.Values{"ns": {s.Endpoint.Mirrors}}.Encode()
@@ -105,18 +128,30 @@ func (s *Session) Request(ctx context.Context, method string, what Object, accep
 	if err != nil {
 		return nil, scrubbed(err)
 	}
-	if len(accept) > 0 {
-		req.Header.Set("Accept", strings.Join(accept, ", "))
-	}
+	maps.Copy(req.Header, header)
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return nil, loginFailed(err) // a token may have been renewed on the way
 	}
-	if resp.StatusCode != http.StatusOK {
+	partial := resp.StatusCode == http.StatusPartialContent && header.Get("Range") != ""
+	if resp.StatusCode != http.StatusOK && !partial {
 		defer func() { _ = resp.Body.Close() }()
 		return nil, statusError(resp)
 	}
 	return resp, nil
+}
+
+// RedirectHosts gives the hosts besides the registry that an answer led to, in order.
+func (s *Session) RedirectHosts(resp *http.Response) []string {
+	var hosts []string
+	for resp != nil && resp.Request != nil {
+		if host := resp.Request.URL.Host; !(wire{endpoint: s.Endpoint}).own(resp.Request.URL) {
+			hosts = append(hosts, host)
+		}
+		resp = resp.Request.Response
+	}
+	slices.Reverse(hosts)
+	return hosts
 }
 
 // statusError reads an error answer to a request for an object.
@@ -130,6 +165,7 @@ func statusError(resp *http.Response) *StatusError {
 	}
 	e := &StatusError{
 		Method:     resp.Request.Method,
+		Scheme:     resp.Request.URL.Scheme,
 		Host:       resp.Request.URL.Host,
 		Path:       resp.Request.URL.Path,
 		StatusCode: resp.StatusCode,
@@ -152,7 +188,7 @@ func loginFailed(err error) error {
 	}
 	e := &LoginError{StatusCode: refused.StatusCode, Err: scrubbed(err)}
 	if refused.Request != nil {
-		e.Host, e.Path = refused.Request.URL.Host, refused.Request.URL.Path
+		e.Scheme, e.Host, e.Path = refused.Request.URL.Scheme, refused.Request.URL.Host, refused.Request.URL.Path
 	}
 	if len(refused.Errors) > 0 {
 		e.Message = Scrub(refused.Errors[0].Message)

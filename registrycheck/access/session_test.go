@@ -164,7 +164,7 @@ func TestStatusErrors(t *testing.T) {
 				t.Fatalf("error = %v, want *StatusError", err)
 			}
 			want := tc.want
-			want.Method, want.Host, want.Path, want.StatusCode = http.MethodGet, "registry.test", "/v2/app/blobs/x", tc.status
+			want.Method, want.Scheme, want.Host, want.Path, want.StatusCode = http.MethodGet, "http", "registry.test", "/v2/app/blobs/x", tc.status
 			if diff := cmp.Diff(want, *got); diff != "" {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}
@@ -190,8 +190,8 @@ func TestLoginErrors(t *testing.T) {
 		want    LoginError // without Err
 		token   bool
 	}{
-		"registry":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }, LoginError{Host: "registry.test", Path: "/v2/", StatusCode: 418}, false},
-		"token server": {challenge("http://registry.test/token"), LoginError{Host: "registry.test", Path: "/token", StatusCode: 403, Message: "go away"}, true},
+		"registry":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }, LoginError{Scheme: "http", Host: "registry.test", Path: "/v2/", StatusCode: 418}, false},
+		"token server": {challenge("http://registry.test/token"), LoginError{Scheme: "http", Host: "registry.test", Path: "/token", StatusCode: 403, Message: "go away"}, true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -231,23 +231,31 @@ func TestCredentialThatCannotBeRead(t *testing.T) {
 	n.Forget(at, failing{})
 }
 
+// TestSessionsAreBoundToTheirUser: each user and repository logs in for itself, and how
+// that is done is asked once.
 func TestSessionsAreBoundToTheirUser(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
-	pings := 0
-	hosts := site{"registry.test": serve(t, func(w http.ResponseWriter, _ *http.Request) {
+	pings, tokens := 0, 0
+	hosts := site{"registry.test": serve(t, func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
+		if r.URL.Path == "/token" {
+			tokens++
+			_, _ = io.WriteString(w, `{"token":"t"}`)
+			return
+		}
 		pings++
-		w.WriteHeader(http.StatusOK)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="http://registry.test/token"`)
+		w.WriteHeader(http.StatusUnauthorized)
 	})}
 	n := network(t, hosts, nil)
 	a, b := &authn.Basic{Username: "a", Password: "x"}, &authn.Basic{Username: "b", Password: "x"}
 	app, other := endpoint(t, n, "registry.test/app"), endpoint(t, n, "registry.test/other")
 	steps := []struct {
-		at    Endpoint
-		user  authn.Authenticator
-		pings int // so far
+		at     Endpoint
+		user   authn.Authenticator
+		tokens int // so far
 	}{
 		{app, a, 1}, {app, a, 1}, {app, &authn.Basic{Username: "a", Password: "x"}, 1},
 		{app, b, 2}, {app, authn.Anonymous, 3}, {other, a, 4}, {app, &authn.Basic{Username: "a", Password: "y"}, 5}, {app, a, 5},
@@ -256,8 +264,8 @@ func TestSessionsAreBoundToTheirUser(t *testing.T) {
 		if _, err := n.Open(t.Context(), s.at, s.user); err != nil {
 			t.Fatal(err)
 		}
-		if pings != s.pings || !n.Known(s.at, s.user) {
-			t.Errorf("step %d: %d log-ins, want %d; known %v", i, pings, s.pings, n.Known(s.at, s.user))
+		if tokens != s.tokens || pings != 1 || !n.Known(s.at, s.user) {
+			t.Errorf("step %d: %d log-ins, want %d; %d questions how, want 1; known %v", i, tokens, s.tokens, pings, n.Known(s.at, s.user))
 		}
 	}
 	n.Forget(app, a)

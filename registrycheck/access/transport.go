@@ -195,29 +195,38 @@ func bounded(resp *http.Response) io.Reader {
 	if resp.StatusCode >= http.StatusBadRequest {
 		return io.LimitReader(resp.Body, maxErrorBytes)
 	}
-	r := &limitReader{r: resp.Body, left: MaxBodyBytes}
-	if resp.ContentLength > MaxBodyBytes && resp.Request.Method != http.MethodHead {
+	limit, ok := resp.Request.Context().Value(limitKey{}).(int64)
+	if !ok {
+		limit = MaxBodyBytes
+	}
+	r := &limitReader{r: resp.Body, limit: limit, left: limit}
+	if resp.ContentLength > limit && resp.Request.Method != http.MethodHead {
 		r.left = -1
 	}
 	return r
 }
 
+// limitKey is the context key of an int64: how many bytes an answer may have, where that
+// is not MaxBodyBytes.
+type limitKey struct{}
+
 // limitReader gives *TooLargeError instead of the first byte beyond its limit.
 type limitReader struct {
-	r    io.Reader
-	left int64 // bytes; below zero the limit is passed
+	r     io.Reader
+	limit int64 // bytes
+	left  int64 // bytes; below zero the limit is passed
 }
 
 func (l *limitReader) Read(p []byte) (int, error) {
 	if l.left < 0 {
-		return 0, &TooLargeError{Limit: MaxBodyBytes}
+		return 0, &TooLargeError{Limit: l.limit}
 	}
 	if int64(len(p)) > l.left+1 {
 		p = p[:l.left+1]
 	}
 	n, err := l.r.Read(p)
 	if l.left -= int64(n); l.left < 0 {
-		return n - 1, &TooLargeError{Limit: MaxBodyBytes}
+		return n - 1, &TooLargeError{Limit: l.limit}
 	}
 	return n, err
 }
@@ -230,7 +239,8 @@ func busy(resp *http.Response) *BusyError {
 			Message string `json:"message"`
 		} `json:"errors"`
 	}
-	e := &BusyError{Host: resp.Request.URL.Host, StatusCode: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
+	u := resp.Request.URL
+	e := &BusyError{Scheme: u.Scheme, Host: u.Host, Path: u.Path, StatusCode: resp.StatusCode, RetryAfter: retryAfter(resp.Header)}
 	if json.Unmarshal(bytes.TrimSpace(b), &answer) == nil && len(answer.Errors) > 0 {
 		e.Message = Scrub(answer.Errors[0].Message)
 	}

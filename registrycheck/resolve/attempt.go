@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"edgecache.dev/api/imageref"
@@ -14,11 +15,23 @@ import (
 // question is what is asked of a repository through a session.
 type question[T any] func(context.Context, *access.Session) (T, error)
 
-// lookup is what a caller wants to know about.
-type lookup struct {
-	r    *Resolver
-	ref  imageref.Reference
-	keys keychain.Keychain
+// Query is what a caller wants to know about.
+type Query struct {
+	Reference imageref.Reference
+	// Keychain holds the credentials to try.
+	Keychain keychain.Keychain
+	// First is the host of an endpoint to ask before the others: the one that had the
+	// image, when its parts are asked for. Empty keeps the order.
+	First string
+	// Patient lifts the settings' Timeout, for questions that take as long as they take.
+	Patient bool
+}
+
+// Ask asks a question of its own about an image: at each endpoint in turn, with each
+// credential that matches, until one gets an answer. What the question returns for an
+// error is judged as that of Resolve is. The error is an *Error.
+func Ask[T any](ctx context.Context, r *Resolver, q Query, ask func(context.Context, *access.Session) (T, error)) (T, error) {
+	return lookUp(ctx, r, q, ask)
 }
 
 // attempt is one endpoint asked for one reference.
@@ -34,28 +47,42 @@ type attempt struct {
 }
 
 // lookUp asks each endpoint in turn until one answers, within the settings' Timeout.
-func lookUp[T any](ctx context.Context, q lookup, ask question[T]) (T, error) {
+func lookUp[T any](ctx context.Context, r *Resolver, q Query, ask question[T]) (T, error) {
 	var none T
-	if q.ref.IsZero() {
+	if q.Reference.IsZero() {
 		return none, judgement{v1alpha1.VerdictNotPullable, v1alpha1.ReasonInvalidReference, "", "write it as registry.example/app:v1"}.
 			because("reference is empty")
 	}
-	ctx, cancel := context.WithTimeout(ctx, q.r.network.Settings().Timeout)
-	defer cancel()
-	endpoints := q.r.network.Endpoints(q.ref)
+	if !q.Patient {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.network.Settings().Timeout)
+		defer cancel()
+	}
+	endpoints := q.endpoints(r.network)
 	var failed []*Error
 	for i, at := range endpoints {
-		a := attempt{parts: len(endpoints) - i, ref: q.ref, at: at, users: q.keys.ForRepository(at.Name())}
-		got, failure := askWithin(ctx, q.r.network, a, ask)
+		a := attempt{parts: len(endpoints) - i, ref: q.Reference, at: at, users: q.Keychain.ForRepository(at.Name())}
+		got, failure := askWithin(ctx, r.network, a, ask)
 		if failure == nil {
 			return got, nil
 		}
+		failure.mirror = at.Mirrors != ""
 		failed = append(failed, failure)
 		if failure.Reason == v1alpha1.ReasonDigestMismatch || ctx.Err() != nil {
 			break
 		}
 	}
 	return none, together(failed)
+}
+
+// endpoints gives the places to ask, in order.
+func (q Query) endpoints(n *access.Network) []access.Endpoint {
+	all := n.Endpoints(q.Reference)
+	if i := slices.IndexFunc(all, func(e access.Endpoint) bool { return e.Host == q.First }); i > 0 {
+		first := all[i]
+		all = slices.Insert(slices.Delete(all, i, i+1), 0, first)
+	}
+	return all
 }
 
 // askWithin gives an endpoint an equal part of the time that is left, so that a dead
@@ -140,12 +167,18 @@ func saysMore(a, b *Error) *Error {
 	return a
 }
 
-// together gives the failure of the last endpoint, the registry itself where it was
-// reached, and names those of the mirrors before it.
+// together gives the failure of the registry itself where it was asked, else the last,
+// and names those of the mirrors.
 func together(failed []*Error) *Error {
-	last := failed[len(failed)-1]
-	for _, e := range failed[:len(failed)-1] {
-		last.Message = cut(fmt.Sprintf("%s; mirror %s: %s", last.Message, e.Host, e.Reason))
+	verdict := failed[len(failed)-1]
+	if i := slices.IndexFunc(failed, func(e *Error) bool { return !e.mirror }); i >= 0 {
+		verdict = failed[i]
 	}
-	return last
+	for _, e := range failed {
+		if e != verdict {
+			verdict.Problem = cut(fmt.Sprintf("%s; mirror %s: %s", verdict.Problem, e.Host, e.Reason))
+			verdict.Message = cut(fmt.Sprintf("%s; mirror %s: %s", verdict.Message, e.Host, e.Reason))
+		}
+	}
+	return verdict
 }

@@ -20,13 +20,24 @@ type Error struct {
 	// Host is the one that failed: a registry, mirror, token server or blob store. Empty
 	// for InvalidReference.
 	Host string
+	// Endpoint is the registry or mirror that was asked, which need not be the Host.
+	Endpoint string
+	// URL is the request that failed, or the one for the reference where no single
+	// request did; without user-info and query. Empty for InvalidReference.
+	URL string
 	// RetryAfter is how long the registry asks to wait, 0 to 24h; 0 when it said
 	// nothing. Nothing was waited for.
 	RetryAfter time.Duration
 	// Message says what is wrong and what to do, in at most 512 bytes.
 	Message string
+	// Problem and Fix are the parts of Message: what is wrong, and what to do, which may
+	// be empty.
+	Problem, Fix string
 	// Err is the cause, for errors.Is and errors.AsType; its text is safe to print.
 	Err error
+
+	// mirror says that a mirror was asked, and not the registry itself.
+	mirror bool
 }
 
 var _ error = (*Error)(nil)
@@ -47,6 +58,14 @@ const maxMessage = 512
 // cut shortens a message to what a status holds.
 func cut(s string) string { return brief.Text(s, maxMessage) }
 
+// word makes the message of its parts.
+func (e *Error) word() {
+	e.Message = e.Problem
+	if e.Fix != "" {
+		e.Message = cut(e.Problem + ": " + e.Fix)
+	}
+}
+
 // judgement is what a failure means, and what to do about it.
 type judgement struct {
 	verdict v1alpha1.Verdict
@@ -57,9 +76,7 @@ type judgement struct {
 
 // because makes the Error, whose message is what happened and what to do.
 func (j judgement) because(format string, args ...any) *Error {
-	message := fmt.Sprintf(format, args...)
-	if j.todo != "" {
-		message += ": " + j.todo
-	}
-	return &Error{Verdict: j.verdict, Reason: j.reason, Host: j.host, Message: cut(message)}
+	e := &Error{Verdict: j.verdict, Reason: j.reason, Host: j.host, Problem: cut(fmt.Sprintf(format, args...)), Fix: j.todo}
+	e.word()
+	return e
 }

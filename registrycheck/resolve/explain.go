@@ -27,18 +27,21 @@ const (
 // explain judges a failure. The order matters: a joined error of two tries, with and
 // without TLS, is judged by what happened with TLS.
 func explain(err error, a attempt) *Error {
+	e := judge(err, a)
+	e.Err, e.Endpoint, e.URL = err, a.at.Host, urlOf(err, a)
+	return e
+}
+
+func judge(err error, a attempt) *Error {
 	for _, judge := range []func(error, attempt) *Error{
 		ofContent, ofBusy, ofTLS, ofStatus, ofLogin, ofNetwork, ofPolicy,
 	} {
 		if e := judge(err, a); e != nil {
-			e.Err = err
 			return e
 		}
 	}
-	e := judgement{again, v1alpha1.ReasonRegistryError, a.at.Host, "check that it is a registry"}.
+	return judgement{again, v1alpha1.ReasonRegistryError, a.at.Host, "check that it is a registry"}.
 		because("%s gave an answer that makes no sense (%s)", a.at.Host, access.Scrub(err.Error()))
-	e.Err = err
-	return e
 }
 
 // ofContent judges what was read without a failure.
@@ -249,6 +252,27 @@ func hostOf(err error, a attempt) string {
 		err = errors.Unwrap(err)
 	}
 	return host
+}
+
+// urlOf finds the request that a failure is about.
+func urlOf(err error, a attempt) string {
+	at := func(scheme, host, path string) string {
+		return (&url.URL{Scheme: scheme, Host: host, Path: path}).String()
+	}
+	if e, ok := errors.AsType[*access.StatusError](err); ok {
+		return at(e.Scheme, e.Host, e.Path)
+	}
+	if e, ok := errors.AsType[*access.BusyError](err); ok {
+		return at(e.Scheme, e.Host, e.Path)
+	}
+	if e, ok := errors.AsType[*access.LoginError](err); ok {
+		return at(e.Scheme, e.Host, e.Path)
+	}
+	asked := a.at.URL(access.Object{Kind: access.Manifests, ID: identifier(a.ref)})
+	if host := hostOf(err, a); host != a.at.Host {
+		return at("https", host, "/")
+	}
+	return asked
 }
 
 // innermost gives the end of a network error's text: "connection refused".

@@ -126,7 +126,7 @@ func TestExplain(t *testing.T) {
 		"no registry":              {&access.LoginError{Host: "registry.test", Path: "/v2/", StatusCode: 404}, later, v1alpha1.ReasonRegistryError, "registry.test", "registry.test does not answer as a registry (404 for /v2/)"},
 		"forbidden at /v2/":        {&access.LoginError{Host: "registry.test", Path: "/v2/", StatusCode: 403}, no, v1alpha1.ReasonUnauthorized, "registry.test", "not given to anonymous users"},
 		"too large":                {fmt.Errorf("reading: %w", &access.TooLargeError{Limit: 1}), no, v1alpha1.ReasonInvalidImage, "registry.test", "more than 4 MiB: runtimes refuse it"},
-		"invalid":                  {&invalidError{"it is odd"}, no, v1alpha1.ReasonInvalidImage, "registry.test", "registry.test/app:v1 cannot be pulled from registry.test: it is odd"},
+		"invalid":                  {&invalidError{what: "it is odd"}, no, v1alpha1.ReasonInvalidImage, "registry.test", "registry.test/app:v1 cannot be pulled from registry.test: it is odd"},
 		"mismatch":                 {&mismatchError{"manifest", "a", "b"}, no, v1alpha1.ReasonDigestMismatch, "registry.test", "manifest: got a, want b"},
 		"no Linux":                 {errNoLinux, no, v1alpha1.ReasonPlatformMissing, "registry.test", "no Linux platform: build it for linux"},
 		"anything else":            {errors.New("what? https://u:pa55@x.test/"), later, v1alpha1.ReasonRegistryError, "registry.test", "makes no sense (what? https://…@x.test/)"},
@@ -195,7 +195,7 @@ func TestWhichFailureCounts(t *testing.T) {
 		}
 	}
 	last := &Error{Host: "registry.test", Message: "gone", Reason: v1alpha1.ReasonNotFound}
-	got := together([]*Error{{Host: "a.test", Reason: v1alpha1.ReasonTLSError}, {Host: "b.test", Reason: v1alpha1.ReasonNetworkError}, last})
+	got := together([]*Error{{Host: "a.test", Reason: v1alpha1.ReasonTLSError, mirror: true}, {Host: "b.test", Reason: v1alpha1.ReasonNetworkError, mirror: true}, last})
 	if got != last || got.Message != "gone; mirror a.test: TLSError; mirror b.test: NetworkError" {
 		t.Errorf("together = %q", got.Message)
 	}

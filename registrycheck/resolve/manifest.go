@@ -49,17 +49,17 @@ func parse(o object) (document, error) {
 	if err := json.Unmarshal(o.raw, &shape); err != nil && !announced {
 		return document{}, &strangeError{o.mediaType}
 	} else if err != nil {
-		return document{}, &invalidError{"manifest is not JSON"}
+		return document{}, &invalidError{what: "manifest is not JSON"}
 	}
 	if !announced {
 		o.mediaType = shape.MediaType // static servers send text/plain and the like
 	}
 	if shape.FSLayers != nil || shape.SchemaVersion == 1 {
-		return document{}, &invalidError{"manifest is of Docker schema 1, which runtimes no longer pull: build and push it again"}
+		return document{}, &invalidError{what: "manifest is of Docker schema 1, which runtimes no longer pull: build and push it again", kind: ErrSchema1}
 	}
 	isIndex := shape.Manifests != nil
 	if isIndex == (shape.Config != nil || shape.Layers != nil) {
-		return document{}, &invalidError{"manifest is neither clearly an image nor clearly an index"}
+		return document{}, &invalidError{what: "manifest is neither clearly an image nor clearly an index"}
 	}
 	doc := document{object: o}
 	switch {
@@ -68,7 +68,7 @@ func parse(o object) (document, error) {
 	case o.mediaType == "":
 		doc.mediaType = types.OCIManifestSchema1
 	case isIndex != o.mediaType.IsIndex() || isIndex == o.mediaType.IsImage():
-		return document{}, &invalidError{fmt.Sprintf("media type %q does not fit the manifest's content", access.Scrub(string(o.mediaType)))}
+		return document{}, &invalidError{what: fmt.Sprintf("media type %q does not fit the manifest's content", access.Scrub(string(o.mediaType)))}
 	}
 	return doc, doc.decode(isIndex)
 }
@@ -81,7 +81,7 @@ func (d *document) decode(isIndex bool) error {
 		d.image, err = v1.ParseManifest(bytes.NewReader(d.raw))
 	}
 	if err != nil {
-		return &invalidError{"manifest is malformed: " + access.Scrub(err.Error())}
+		return &invalidError{what: "manifest is malformed: " + access.Scrub(err.Error())}
 	}
 	return nil
 }
@@ -159,10 +159,10 @@ func configPlatform(raw []byte) (platforms.Platform, error) {
 		Variant      string `json:"variant"`
 	}
 	if err := json.Unmarshal(raw, &config); err != nil {
-		return platforms.Platform{}, &invalidError{"image configuration is not JSON"}
+		return platforms.Platform{}, &invalidError{what: "image configuration is not JSON"}
 	}
 	if max(len(config.OS), len(config.Architecture), len(config.Variant)) > maxPlatformWord {
-		return platforms.Platform{}, &invalidError{"image configuration names a platform longer than any"}
+		return platforms.Platform{}, &invalidError{what: "image configuration names a platform longer than any"}
 	}
 	p := platforms.Platform{OS: osOf(config.OS), Architecture: config.Architecture, Variant: config.Variant}
 	return platforms.Normalize(p), nil
@@ -197,10 +197,10 @@ func describe(doc document, p platforms.Platform) Platform {
 // checkManifest refuses what an ImageContent cannot hold or no runtime would pull.
 func checkManifest(m *v1.Manifest) error {
 	if len(m.Layers) > MaxLayers {
-		return &invalidError{fmt.Sprintf("image has %d layers, at most %d are supported", len(m.Layers), MaxLayers)}
+		return &invalidError{what: fmt.Sprintf("image has %d layers, at most %d are supported", len(m.Layers), MaxLayers)}
 	}
 	if m.Config.Size > access.MaxBodyBytes {
-		return &invalidError{fmt.Sprintf("image configuration has %d bytes, at most %d are supported", m.Config.Size, access.MaxBodyBytes)}
+		return &invalidError{what: fmt.Sprintf("image configuration has %d bytes, at most %d are supported", m.Config.Size, access.MaxBodyBytes), kind: ErrTooLarge}
 	}
 	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
 		if err := checkDescriptor(d); err != nil {
@@ -212,13 +212,13 @@ func checkManifest(m *v1.Manifest) error {
 
 func checkDescriptor(d v1.Descriptor) error {
 	if d.Digest == (v1.Hash{}) {
-		return &invalidError{"manifest names a part without its digest"}
+		return &invalidError{what: "manifest names a part without its digest"}
 	}
 	if d.Digest.Algorithm != "sha256" {
-		return &invalidError{fmt.Sprintf("image uses %s digests, only sha256 is supported", strings.ToLower(access.Scrub(d.Digest.Algorithm)))}
+		return &invalidError{what: fmt.Sprintf("image uses %s digests, only sha256 is supported", strings.ToLower(access.Scrub(d.Digest.Algorithm)))}
 	}
 	if d.Size < 0 || d.Size > maxBlobSize {
-		return &invalidError{fmt.Sprintf("image claims a part of %d bytes", d.Size)}
+		return &invalidError{what: fmt.Sprintf("image claims a part of %d bytes", d.Size)}
 	}
 	return nil
 }
@@ -227,9 +227,26 @@ func digestOf(d v1.Descriptor) digest.Digest { return digest.Digest(d.Digest.Str
 
 // invalidError says that the registry holds something under the reference that cannot
 // be pulled, whoever asks and however often.
-type invalidError struct{ what string }
+type invalidError struct {
+	what string
+	kind error // one of those below, or nil
+}
 
 func (e *invalidError) Error() string { return e.what }
+func (e *invalidError) Unwrap() error { return e.kind }
+
+// Kinds of images that are invalid, for errors.Is; most are of none.
+var (
+	ErrNotImage = errors.New("not a container image")
+	ErrSchema1  = errors.New("Docker schema 1") //nolint:staticcheck // a name
+	ErrTooLarge = errors.New("beyond what runtimes read")
+)
+
+// Invalid makes an error of a question: the image cannot be pulled, whoever asks.
+func Invalid(what string) error { return &invalidError{what: what} }
+
+// Mismatch makes an error of a question: bytes are not those that were asked for.
+func Mismatch(what, got, want string) error { return &mismatchError{what, got, want} }
 
 // strangeError says that something else than a registry answered, such as the log-in
 // page of a network.

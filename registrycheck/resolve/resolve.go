@@ -41,7 +41,7 @@ func (r *Resolver) Close() { r.network.Close() }
 // one. It costs one HEAD; a reference by digest is checked to exist. The error is an
 // *Error.
 func (r *Resolver) Digest(ctx context.Context, ref imageref.Reference, keys keychain.Keychain) (digest.Digest, error) {
-	return lookUp(ctx, lookup{r, ref, keys}, func(ctx context.Context, s *access.Session) (digest.Digest, error) {
+	return lookUp(ctx, r, Query{Reference: ref, Keychain: keys}, func(ctx context.Context, s *access.Session) (digest.Digest, error) {
 		return headDigest(ctx, s, ref)
 	})
 }
@@ -49,7 +49,7 @@ func (r *Resolver) Digest(ctx context.Context, ref imageref.Reference, keys keyc
 // Resolve gives all of the image: its digest, its Linux platforms, their layers and
 // sizes. The error is an *Error.
 func (r *Resolver) Resolve(ctx context.Context, ref imageref.Reference, keys keychain.Keychain) (Image, error) {
-	return lookUp(ctx, lookup{r, ref, keys}, func(ctx context.Context, s *access.Session) (Image, error) {
+	return lookUp(ctx, r, Query{Reference: ref, Keychain: keys}, func(ctx context.Context, s *access.Session) (Image, error) {
 		return fetchImage(ctx, s, ref)
 	})
 }
@@ -83,8 +83,7 @@ func fetchImage(ctx context.Context, s *access.Session, ref imageref.Reference) 
 // configuration alone.
 func (i *Image) addSingle(ctx context.Context, s *access.Session, doc document) error {
 	if !isImageConfig(doc.image.Config.MediaType) {
-		return &invalidError{fmt.Sprintf("it is not a container image: its configuration is of type %q",
-			access.Scrub(string(doc.image.Config.MediaType)))}
+		return notAnImage(doc.image)
 	}
 	p, err := fetchPlatform(ctx, s, doc, nil)
 	if err != nil {
@@ -166,11 +165,11 @@ func flatten(ctx context.Context, s *access.Session, index *v1.IndexManifest) ([
 			return nil, fmt.Errorf("nested index: %w", err)
 		}
 		if doc.index == nil {
-			return nil, &invalidError{"index names an image as an index"}
+			return nil, &invalidError{what: "index names an image as an index"}
 		}
 		more, deeper := leaves(doc.index)
 		if len(deeper) > 0 {
-			return nil, &invalidError{fmt.Sprintf("indexes are nested deeper than %d levels", maxDepth)}
+			return nil, &invalidError{what: fmt.Sprintf("indexes are nested deeper than %d levels", maxDepth)}
 		}
 		if entries += len(doc.index.Manifests); entries > maxEntries {
 			return nil, tooManyEntries()
@@ -181,7 +180,7 @@ func flatten(ctx context.Context, s *access.Session, index *v1.IndexManifest) ([
 }
 
 func tooManyEntries() error {
-	return &invalidError{fmt.Sprintf("index has more than %d entries or %d nested indexes", maxEntries, maxNested)}
+	return &invalidError{what: fmt.Sprintf("index has more than %d entries or %d nested indexes", maxEntries, maxNested)}
 }
 
 // fetchLeaf looks at one entry of an index.
@@ -194,7 +193,7 @@ func fetchLeaf(ctx context.Context, s *access.Session, entry leaf) (found, error
 		return found{}, err
 	}
 	if doc.image == nil {
-		return found{}, &invalidError{"index names an index as an image"}
+		return found{}, &invalidError{what: "index names an index as an image"}
 	}
 	if entry.platform == nil && !isImageConfig(doc.image.Config.MediaType) {
 		return found{}, nil // an artifact among images
