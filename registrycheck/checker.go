@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"edgecache.dev/api/imageref"
 	"edgecache.dev/registrycheck/resolve"
 )
 
@@ -58,12 +57,13 @@ func (c *Checker) Check(ctx context.Context, request Request) Result {
 func (c *Checker) CheckAll(ctx context.Context, requests []Request, done func(i int, r Result)) []Result {
 	results := make([]Result, len(requests))
 	told := make(chan int)
+	r := newRun(c)
 	var group errgroup.Group
 	group.SetLimit(c.options.Images)
 	go func() {
 		for i, request := range requests {
 			group.Go(func() error {
-				results[i] = c.check(ctx, request)
+				results[i] = r.check(ctx, request)
 				told <- i
 				return nil
 			})
@@ -77,33 +77,4 @@ func (c *Checker) CheckAll(ctx context.Context, requests []Request, done func(i 
 		}
 	}
 	return results
-}
-
-// check checks one image of a run.
-func (c *Checker) check(ctx context.Context, request Request) Result {
-	result := Result{Reference: request.Reference, Source: request.Source}
-	ref, err := imageref.Parse(request.Reference)
-	if err != nil {
-		result.Finding = found(ReasonInvalidReference, err.Error(), "write it as registry.example/app:v1")
-		return result
-	}
-	image, err := c.resolver.Resolve(ctx, ref, request.Keychain)
-	if err != nil {
-		result.Finding = explain(err)
-		return result
-	}
-	result.Digest, result.MediaType, result.Host = image.Digest.String(), image.MediaType, image.Host
-	result.Finding = found(ReasonAvailable, "", "")
-	return result
-}
-
-// explain gives the finding of a failed look-up.
-func explain(err error) Finding {
-	e, ok := errors.AsType[*resolve.Error](err)
-	if !ok {
-		return found(ReasonRegistryError, err.Error(), "")
-	}
-	f := found(Reason(e.Reason), e.Message, "")
-	f.RetryAfter = e.RetryAfter
-	return f
 }

@@ -51,13 +51,3 @@ type Request struct {
 	// Signatures asks besides what signs the image: one to three requests.
 	Signatures bool
 }
-
-// Runtime is a container runtime, by what it refuses and how much disk an image takes.
-type Runtime string
-
-// Runtimes.
-const (
-	Containerd Runtime = "containerd" // 2.x, keeps layers compressed and unpacked
-	CRIO       Runtime = "cri-o"      // keeps layers unpacked
-	Docker     Runtime = "docker"     // with its own image store: keeps layers unpacked
-)

@@ -27,6 +27,7 @@ type Kind string
 const (
 	Manifests Kind = "manifests"
 	Blobs     Kind = "blobs"
+	Referrers Kind = "referrers"
 )
 
 // Object is a manifest or blob of a repository.

@@ -57,6 +57,13 @@ func (c Credential) Authorization() (*authn.AuthConfig, error) {
 	return new(c.auth()), nil
 }
 
+// Equal says whether two credentials log in the same way, wherever they come from.
+func (c Credential) Equal(other Credential) bool {
+	a, _ := c.Authorization() // never fails
+	b, _ := other.Authorization()
+	return *a == *b
+}
+
 // String says what the credential is for: "credential for registry.example/team from
 // Secret retail/regcred".
 func (c Credential) String() string {

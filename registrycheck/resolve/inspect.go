@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/platforms"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 
+	"edgecache.dev/api/imageref"
 	"edgecache.dev/registrycheck/access"
+	"edgecache.dev/registrycheck/keychain"
 )
 
 // Top is what a reference names: an image, or an index of images.
@@ -39,7 +42,8 @@ type Manifest struct {
 	MediaType string
 	Size      int64 // bytes of the manifest itself
 	Config    v1.Descriptor
-	Layers    []v1.Descriptor
+	// Layers have media type, digest, size and URLs alone.
+	Layers []v1.Descriptor
 }
 
 // Config is what an image's configuration says about it.
@@ -116,6 +120,18 @@ func (r *Resolver) Config(ctx context.Context, q Query, d v1.Descriptor) (Config
 	})
 }
 
+// SameUsers says whether two Keychains offer the same credentials for an image, at its
+// mirrors too: what one is given the other is.
+func (r *Resolver) SameUsers(ref imageref.Reference, a, b keychain.Keychain) bool {
+	for _, at := range r.network.Endpoints(ref) {
+		same := slices.EqualFunc(a.ForRepository(at.Name()), b.ForRepository(at.Name()), keychain.Credential.Equal)
+		if !same {
+			return false
+		}
+	}
+	return true
+}
+
 // manifestOf takes out of a document what is needed of it, so that the rest can go.
 func manifestOf(doc document) (*Manifest, error) {
 	m := doc.image
@@ -125,7 +141,11 @@ func manifestOf(doc document) (*Manifest, error) {
 	if err := checkManifest(m); err != nil {
 		return nil, err
 	}
-	return &Manifest{Digest: doc.digest, MediaType: string(doc.mediaType), Size: int64(len(doc.raw)), Config: m.Config, Layers: m.Layers}, nil
+	out := &Manifest{Digest: doc.digest, MediaType: string(doc.mediaType), Size: int64(len(doc.raw)), Config: m.Config}
+	for _, l := range m.Layers {
+		out.Layers = append(out.Layers, v1.Descriptor{MediaType: l.MediaType, Digest: l.Digest, Size: l.Size, URLs: l.URLs})
+	}
+	return out, nil
 }
 
 func notAnImage(m *v1.Manifest) error {
