@@ -23,7 +23,7 @@ func explain(err error) Finding {
 	case !ok:
 		return found(ReasonRegistryError, access.Scrub(err.Error()), "")
 	}
-	f := found(refine(e), e.Problem, e.Fix)
+	f := found(refine(e), e.Problem, strings.Replace(e.Fix, "it is tried again later", "try again later", 1))
 	f.URL, f.RetryAfter = e.URL, e.RetryAfter
 	return f
 }

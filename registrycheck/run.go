@@ -117,7 +117,7 @@ func (i *image) blob(ctx context.Context, d v1.Descriptor, diffID digest.Digest)
 	return i.seen.blobs.do(blobKey{d.Digest, d.Size, diffID, full}, func() (probe.Answer, error) {
 		return patiently(ctx, i, func() (probe.Answer, error) {
 			q := i.query
-			q.Patient = full
+			q.Patient, q.Object = full, access.Object{Kind: access.Blobs, ID: d.Digest.String()}
 			return resolve.Ask(ctx, i.resolver, q, func(ctx context.Context, s *access.Session) (probe.Answer, error) {
 				if full {
 					return probe.Read(ctx, s, d, diffID)
@@ -132,7 +132,9 @@ func (i *image) blob(ctx context.Context, d v1.Descriptor, diffID digest.Digest)
 func (i *image) signatures(ctx context.Context, of digest.Digest) ([]string, error) {
 	return i.seen.signed.do(of, func() ([]string, error) {
 		return patiently(ctx, i, func() ([]string, error) {
-			return resolve.Ask(ctx, i.resolver, i.query, func(ctx context.Context, s *access.Session) ([]string, error) {
+			q := i.query
+			q.Object = access.Object{Kind: access.Referrers, ID: of.String()}
+			return resolve.Ask(ctx, i.resolver, q, func(ctx context.Context, s *access.Session) ([]string, error) {
 				return probe.Referrers(ctx, s, of)
 			})
 		})

@@ -23,6 +23,9 @@ type Query struct {
 	// First is the host of an endpoint to ask before the others: the one that had the
 	// image, when its parts are asked for. Empty keeps the order.
 	First string
+	// Object is what is asked for, for the URL of an error; the zero value is what the
+	// reference names.
+	Object access.Object
 	// Patient lifts the settings' Timeout, for questions that take as long as they take.
 	Patient bool
 }
@@ -39,11 +42,20 @@ type attempt struct {
 	// parts is how many endpoints are left, this one included.
 	parts int
 
-	ref   imageref.Reference
-	at    access.Endpoint
-	users []keychain.Credential
+	ref    imageref.Reference
+	object access.Object // zero for what ref names
+	at     access.Endpoint
+	users  []keychain.Credential
 	// used is the credential of the last question.
 	used keychain.Credential
+}
+
+// asked is the object that a question is about.
+func (a attempt) asked() access.Object {
+	if a.object != (access.Object{}) {
+		return a.object
+	}
+	return access.Object{Kind: access.Manifests, ID: identifier(a.ref)}
 }
 
 // lookUp asks each endpoint in turn until one answers, within the settings' Timeout.
@@ -61,7 +73,7 @@ func lookUp[T any](ctx context.Context, r *Resolver, q Query, ask question[T]) (
 	endpoints := q.endpoints(r.network)
 	var failed []*Error
 	for i, at := range endpoints {
-		a := attempt{parts: len(endpoints) - i, ref: q.Reference, at: at, users: q.Keychain.ForRepository(at.Name())}
+		a := attempt{parts: len(endpoints) - i, ref: q.Reference, object: q.Object, at: at, users: q.Keychain.ForRepository(at.Name())}
 		got, failure := askWithin(ctx, r.network, a, ask)
 		if failure == nil {
 			return got, nil

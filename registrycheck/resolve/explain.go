@@ -25,7 +25,7 @@ const (
 )
 
 // explain judges a failure. The order matters: a joined error of two tries, with and
-// without TLS, is judged by what happened with TLS.
+// without TLS, is judged by what happened with TLS, unless TLS is not spoken there.
 func explain(err error, a attempt) *Error {
 	e := judge(err, a)
 	e.Err, e.Endpoint, e.URL = err, a.at.Host, urlOf(err, a)
@@ -102,7 +102,7 @@ func ofTLS(err error, a attempt) *Error {
 		return tlsError("set the clock of this machine, or renew the certificate",
 			"certificate of %s is expired or not yet valid (%s)", host, wrong.Detail)
 	}
-	if errors.Is(err, http.ErrSchemeMismatch) {
+	if errors.Is(err, http.ErrSchemeMismatch) && !a.at.TriesPlain() {
 		return tlsError("set plainHTTP for it in the registry settings if its network can be trusted", "%s speaks plain HTTP", host)
 	}
 	if wrong, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
@@ -153,6 +153,8 @@ func notFound(status *access.StatusError, a attempt) *Error {
 	what, todo := a.ref.String(), "check repository and tag, or push it"
 	if _, id, ok := strings.Cut(status.Path, "/"+string(access.Blobs)+"/"); ok {
 		what, todo = "part "+id+" of "+what, "push the image again"
+	} else if _, id, ok := strings.Cut(status.Path, "/"+string(access.Manifests)+"/"); ok && id != identifier(a.ref) {
+		what, todo = "manifest "+id+", which the index of "+what+" names", "push the image again"
 	} else if a.used.Anonymous() {
 		todo += "; if it is private, add a pull Secret"
 	}
@@ -242,16 +244,23 @@ func ofPolicy(err error, a attempt) *Error {
 // hostOf finds the host that a failure is about: a token server or blob store has its
 // own. The innermost URL is that of the request that failed.
 func hostOf(err error, a attempt) string {
-	host := a.at.Host
+	if u := urlIn(err); u != nil {
+		return u.Host
+	}
+	return a.at.Host
+}
+
+// urlIn gives the innermost URL that an error names, nil without.
+func urlIn(err error) (found *url.URL) {
 	for err != nil {
 		if u, ok := err.(*url.Error); ok { //nolint:errorlint // each level is looked at
 			if parsed, perr := url.Parse(u.URL); perr == nil && parsed.Host != "" {
-				host = parsed.Host
+				found = parsed
 			}
 		}
 		err = errors.Unwrap(err)
 	}
-	return host
+	return found
 }
 
 // urlOf finds the request that a failure is about.
@@ -268,11 +277,10 @@ func urlOf(err error, a attempt) string {
 	if e, ok := errors.AsType[*access.LoginError](err); ok {
 		return at(e.Scheme, e.Host, e.Path)
 	}
-	asked := a.at.URL(access.Object{Kind: access.Manifests, ID: identifier(a.ref)})
-	if host := hostOf(err, a); host != a.at.Host {
-		return at("https", host, "/")
+	if u := urlIn(err); u != nil && u.Host != a.at.Host {
+		return at(u.Scheme, u.Host, u.Path)
 	}
-	return asked
+	return a.at.URL(a.asked())
 }
 
 // innermost gives the end of a network error's text: "connection refused".

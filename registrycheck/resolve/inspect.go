@@ -84,6 +84,7 @@ func (r *Resolver) Top(ctx context.Context, q Query) (Top, error) {
 
 // Child reads the manifest of an index entry. It costs one GET. The error is an *Error.
 func (r *Resolver) Child(ctx context.Context, q Query, d v1.Descriptor) (*Manifest, error) {
+	q.Object = access.Object{Kind: access.Manifests, ID: d.Digest.String()}
 	return lookUp(ctx, r, q, func(ctx context.Context, s *access.Session) (*Manifest, error) {
 		doc, err := getChild(ctx, s, d)
 		if err != nil {
@@ -99,6 +100,7 @@ func (r *Resolver) Child(ctx context.Context, q Query, d v1.Descriptor) (*Manife
 // Config reads an image's configuration. It costs one GET, unless the manifest carries
 // it. The error is an *Error.
 func (r *Resolver) Config(ctx context.Context, q Query, d v1.Descriptor) (Config, error) {
+	q.Object = access.Object{Kind: access.Blobs, ID: d.Digest.String()}
 	return lookUp(ctx, r, q, func(ctx context.Context, s *access.Session) (Config, error) {
 		raw, err := getConfig(ctx, s, d)
 		if err != nil {
