@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"edgecache.dev/api/v1alpha1"
+	"edgecache.dev/registrycheck/access"
 	"edgecache.dev/registrycheck/keychain"
 )
 
@@ -184,7 +185,8 @@ func TestRedirectHosts(t *testing.T) {
 	s := newServer(t)
 	s.image(t, "app", "v1", host, 2)
 	s.on(redirect(t, s, "/blobs/", nil))
-	got := newChecker(t, Options{}).Check(t.Context(), Request{Reference: s.ref("app:v1")})
+	c := newChecker(t, Options{Settings: access.Settings{AllowedHosts: []string{"127.0.0.2"}}})
+	got := c.Check(t.Context(), Request{Reference: s.ref("app:v1")})
 	if got.Verdict != Pullable || len(got.RedirectHosts) != 1 || !strings.HasPrefix(got.RedirectHosts[0], "127.0.0.2:") {
 		t.Errorf("Check = %+v", got)
 	}

@@ -222,6 +222,11 @@ func blobFailures() []failure {
 			}))
 			return subject{}
 		}, ReasonNetworkError, ""},
+		{"other host is the machine itself", func(t *testing.T, s *server) subject {
+			s.image(t, "app", "v1", host, 2)
+			s.on(redirect(t, s, "/blobs/", nil))
+			return subject{guarded: true}
+		}, ReasonRegistryError, "containerd follows a registry to any address; edgecache does not, unless the host is allowed by name"},
 		{"redirects without end", with(on("/blobs/", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
 		})), ReasonRegistryError, ""},

@@ -36,6 +36,7 @@ type subject struct {
 	options  []access.Option
 	keys     []keychain.Credential
 	full     bool
+	guarded  bool // redirects to this machine are not followed
 	// hosts is containerd's hosts.toml for the registry.
 	hosts string
 	// apart says why containerd is not asked.
@@ -60,6 +61,9 @@ func (f failure) prepare(t *testing.T) (*server, subject) {
 	}
 	if what.settings.Timeout == 0 {
 		what.settings.Timeout = 20 * time.Second
+	}
+	if !what.guarded {
+		what.settings.AllowedHosts = append(what.settings.AllowedHosts, "127.0.0.1", "127.0.0.2")
 	}
 	return s, what
 }

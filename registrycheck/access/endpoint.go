@@ -45,8 +45,9 @@ type Endpoint struct {
 // so a mirror has to have its own.
 func (e Endpoint) Name() string { return e.name }
 
-// TriesPlain says whether plain HTTP is tried too when TLS fails: only with this machine.
-func (e Endpoint) TriesPlain() bool { return loopback(e.Host) }
+// TriesPlain says whether plain HTTP is tried too when TLS fails: with this machine, and
+// where a Location says so.
+func (e Endpoint) TriesPlain() bool { return loopback(e.Host) || e.eitherWay }
 
 // URL is where an object is asked for, without the query that mirrors get.
 func (e Endpoint) URL(what Object) string {
