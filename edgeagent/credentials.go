@@ -42,9 +42,9 @@ func mendable(reason string) bool {
 	return fetch.Reason(reason) == fetch.Unauthorized || fetch.Reason(reason) == fetch.NotFound
 }
 
-// noteCredentials takes note of credentials that attempts could not open.
+// noteCredentials takes note of credentials that could not be opened or found.
 func (a *Agent) noteCredentials(ctx context.Context) {
 	if a.options.Keyring != nil {
-		a.trouble.note(ctx, withCredentials, a.options.Keyring.Trouble(), "Pull credentials not opened, pulling without them")
+		a.trouble.note(ctx, withCredentials, a.options.Keyring.Trouble(), "Not all pull credentials are there, pulling without those")
 	}
 }

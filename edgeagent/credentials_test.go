@@ -231,7 +231,7 @@ func TestSealedCredentials(t *testing.T) {
 	if want := `pull credential "regcred-app": opening a sealed credential: sealed to another key; pull credential "regcred-db": `; !strings.HasPrefix(trouble, want) {
 		t.Errorf("Degraded says %q, want %q", trouble, want)
 	}
-	if n := strings.Count(s.log.String(), "Pull credentials not opened"); n == 0 || n > 2 { // one each, as they are met
+	if n := strings.Count(s.log.String(), "Not all pull credentials are there"); n == 0 || n > 2 { // one each, as they are met
 		t.Errorf("it was logged %d times", n)
 	}
 	s.hear(3, lost.Key, app, db)

@@ -26,7 +26,7 @@ type logins = func(name imageref.Reference, host string) ([]fetch.Login, error)
 // docker config file, and from the kubelet's plugins, as the kubelet tries a pod's before its
 // own. The file is read anew for each pull, so that a rotated one needs no restart. No file
 // is no credentials; plugins may be nil.
-func credentials(ring *keyring.Ring, file string, plugins *credentialprovider.Providers) logins {
+func credentials(ring *keyring.Ring, file string, plugins *credentialprovider.Configured) logins {
 	return func(name imageref.Reference, host string) ([]fetch.Login, error) {
 		own, err := fromFile(file, name, host)
 		all := append(ring.For(name, host), own...)
@@ -39,19 +39,32 @@ func credentials(ring *keyring.Ring, file string, plugins *credentialprovider.Pr
 	}
 }
 
-// credentialPlugins loads the kubelet's plugins, nil where none are configured.
-func credentialPlugins(ctx context.Context, c *config) (*credentialprovider.Providers, error) {
+// credentialPlugins reads the configuration of the kubelet's plugins, nil where none is given.
+// One that is not there, or wrong, is tried again: it is the node's, and may be mended.
+func credentialPlugins(ctx context.Context, c *config) *credentialprovider.Configured {
 	if c.ImageCredentialProviderConfig == "" {
-		return nil, nil //nolint:nilnil // none are configured
+		return nil
 	}
-	plugins, err := credentialprovider.Load(c.ImageCredentialProviderConfig, c.ImageCredentialProviderBinDir)
-	if err != nil {
-		return nil, err
+	return credentialprovider.Configure(c.ImageCredentialProviderConfig, c.ImageCredentialProviderBinDir, func(plugins *credentialprovider.Providers) {
+		if skipped := plugins.Skipped(); len(skipped) > 0 {
+			klog.FromContext(ctx).Info("Credential providers that must have a pod's service account token are not asked: give these images a pull secret", "providers", skipped)
+		}
+	})
+}
+
+// keys are what credentials are sealed to, and whose trouble is that of the plugins, too.
+type keys struct {
+	*keyring.Ring
+
+	plugins *credentialprovider.Configured // nil for none
+}
+
+// Trouble names credentials that there are not.
+func (k keys) Trouble() error {
+	if k.plugins == nil {
+		return k.Ring.Trouble()
 	}
-	if skipped := plugins.Skipped(); len(skipped) > 0 {
-		klog.FromContext(ctx).Info("Credential providers that must have a pod's service account token are not asked: give these images a pull secret", "providers", skipped)
-	}
-	return plugins, nil
+	return errors.Join(k.Ring.Trouble(), k.plugins.Trouble())
 }
 
 // fromFile gives what a docker config file has for a host.

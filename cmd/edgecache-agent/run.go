@@ -55,10 +55,7 @@ func run(ctx context.Context, c *config, root string) error {
 		return errors.Join(err, memory.Close())
 	}
 	ring := keyring.New(key)
-	plugins, err := credentialPlugins(ctx, c)
-	if err != nil {
-		return errors.Join(err, memory.Close())
-	}
+	plugins := credentialPlugins(ctx, c)
 	login := credentials(ring, c.DockerConfig, plugins) //nolint:contextcheck // asked for in pulls, which have none to give
 	windows, err := c.windows()
 	if err != nil {
@@ -81,7 +78,7 @@ func run(ctx context.Context, c *config, root string) error {
 		return errors.Join(err, driver.Close(), memory.Close())
 	}
 	agent := edgeagent.New(memory, driver, from, verify.options(edgeagent.Options{
-		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, Built: built(), BootID: bootID(), Disk: disk, Keyring: ring, Resolver: source,
+		Workers: c.Workers, Poll: c.Poll, Version: version.Get().GitVersion, Built: built(), BootID: bootID(), Disk: disk, Keyring: keys{ring, plugins}, Resolver: source,
 		Rest:   debug.FreeOSMemory, // a pull's buffers would stay for as long as nothing else needs them
 		Prober: source, Reserve: keepFree(ctx, c), Kubelet: c.kubelet(),
 		Links: watch, Windows: windows, LinkSettings: c.linkSettings(),

@@ -13,5 +13,5 @@
 // Providers.Skipped says so. One that can do without is asked without.
 //
 // Failure model: a configuration that is wrong, or names a program that is not there, is an
-// error of Load. A plugin that fails gives an error beside what others gave.
+// error of Load; Configured does without plugins then, and tries again each minute. A plugin that fails gives an error beside what others gave.
 package credentialprovider

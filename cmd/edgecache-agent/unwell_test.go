@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/apimachinery/pkg/api/meta"
 
+	"edgecache.dev/api/v1alpha1"
 	"edgecache.dev/edgeagent/local"
 	"edgecache.dev/edgeagent/runtime"
 	"edgecache.dev/test/lab/omit"
@@ -30,7 +32,25 @@ func TestAReadOnlyStateDirectory(t *testing.T) {
 		omit.Test(t, "mounting a disk: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	agent := exec.CommandContext(t.Context(), os.Args[0], "run", "--node-name=node-1", "--state-dir="+dir, "--serve-address=", "--manifest="+t.TempDir(), "--runtime=layout")
+	says(t, dir, func(s *local.Status) bool { return strings.Contains(s.Runtime.Error, syscall.EROFS.Error()) })
+}
+
+// TestPluginsThatAreNotThere: a configuration of credential providers that is missing on the
+// node is said, and does not end the agent.
+func TestPluginsThatAreNotThere(t *testing.T) {
+	t.Parallel()
+	says(t, shortDir(t), func(s *local.Status) bool {
+		c := meta.FindStatusCondition(s.Conditions, v1alpha1.NodeConditionDegraded)
+		return c != nil && strings.Contains(c.Message, "credential providers") && s.Source == local.FromRuntime
+	}, "--image-credential-provider-config=/none/config.yaml", "--image-credential-provider-bin-dir=/none")
+}
+
+// says runs an agent on an image layout until it says something, and sees that it is well and
+// goes when it is told to.
+func says(t *testing.T, dir string, what func(*local.Status) bool, args ...string) {
+	t.Helper()
+	args = append([]string{"run", "--node-name=node-1", "--state-dir=" + dir, "--serve-address=", "--manifest=" + t.TempDir(), "--runtime=layout"}, args...)
+	agent := exec.CommandContext(t.Context(), os.Args[0], args...)
 	var log strings.Builder
 	agent.Stdout, agent.Stderr = &log, &log
 	if err := agent.Start(); err != nil {
@@ -38,18 +58,14 @@ func TestAReadOnlyStateDirectory(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- agent.Wait() }()
-	for waited := false; !waited; {
+	for {
 		s, err := local.Ask(t.Context(), dir)
-		switch {
-		case err == nil && strings.Contains(s.Runtime.Error, syscall.EROFS.Error()):
-			waited = true
-			continue
-		case err == nil:
-			err = errors.New(s.Runtime.Error)
+		if err == nil && what(s) {
+			break
 		}
 		select {
 		case how := <-ended:
-			t.Fatalf("it ended: %v, asked: %v\n%s", how, err, &log)
+			t.Fatalf("it ended: %v, asked: %+v, %v\n%s", how, s, err, &log)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
