@@ -13,7 +13,8 @@
 //     force is in the store.
 //  2. The directory is read when nothing in it changed between two looks, so that half a
 //     file, or one that an editor is about to put back, does not count.
-//  3. An ImageCache that is gone from the directory counts as deleted, and what its
+//  3. An ImageCache that is gone from the directory counts as deleted once no file has a
+//     mistake: until then it may stand in one that was given another name. What its
 //     deletionPolicy asks for is stored with the wish before the ImageCache is forgotten.
 //  4. A tag has the digest that was found first, until a refresh finds another. A registry
 //     that does not answer changes nothing.

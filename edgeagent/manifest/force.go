@@ -25,7 +25,7 @@ type force struct {
 
 // take gives what is in force after the files were read. Of two files with the same
 // ImageCache the first by name counts: the other one has a mistake, and its last good
-// version stands in for the rest of it.
+// version stands in for the rest of it. While any file has a mistake nothing counts as gone.
 func (f force) take(files []file) force {
 	after := force{held: map[wish.Owner]store.Manifest{}, gone: map[wish.Owner]store.Manifest{}}
 	var mistakes []error
@@ -44,11 +44,19 @@ func (f force) take(files []file) force {
 		}
 	}
 	after.mistakes = errors.Join(mistakes...)
-	for _, earlier := range []map[wish.Owner]store.Manifest{f.held, f.gone} {
-		for owner, m := range earlier {
-			if _, there := after.held[owner]; !there {
-				after.gone[owner] = m
-			}
+	for owner, m := range f.held {
+		if _, there := after.held[owner]; there {
+			continue
+		}
+		if len(mistakes) > 0 { // it may stand in a file that cannot be read, under another name
+			after.held[owner] = m
+			continue
+		}
+		after.gone[owner] = m
+	}
+	for owner, m := range f.gone {
+		if _, there := after.held[owner]; !there {
+			after.gone[owner] = m
 		}
 	}
 	return after

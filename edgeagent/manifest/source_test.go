@@ -237,6 +237,48 @@ func TestAMistakeChangesNothing(t *testing.T) {
 	})
 }
 
+// TestAMistakeUnderAnotherName: a file that got a mistake and then another name, or an ImageCache
+// that was moved into one that has a mistake, is not deleted, also over a restart.
+func TestAMistakeUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	const spec = "{cacheSpec: [{images: [%s]}], deletionPolicy: Remove}"
+	for name, tc := range map[string]struct {
+		play func(s *stand)
+		file string   // with the mistake
+		goes []string // once that is gone
+	}{
+		"renamed": {func(s *stand) {
+			s.write("pos.yaml", "{cacheSpec: [{images: ['R.example/POS:v1 ']}]}")
+			if err := os.Rename(filepath.Join(s.dir, "pos.yaml"), filepath.Join(s.dir, "till.yaml")); err != nil {
+				s.t.Fatal(err)
+			}
+			settled()
+		}, "till.yaml", []string{"pos:v1"}},
+		"moved into another": {func(s *stand) {
+			s.write("menu.yaml", "{cacheSpec: [{images: ['R.example/POS:v1 ']}]}")
+			s.remove("pos.yaml")
+		}, "menu.yaml", []string{"menu:latest", "pos:v1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			on(t, func(t *testing.T, s *stand) {
+				s.write("pos.yaml", fmt.Sprintf(spec, "r.example/pos:v1"))
+				s.write("menu.yaml", fmt.Sprintf(spec, "r.example/menu"))
+				tc.play(s)
+				s.expect(t, "menu:latest 11111111", "pos:v1 11111111")
+				s.stop()
+				s.start()
+				s.expect(t, "menu:latest 11111111", "pos:v1 11111111")
+				told := s.record()
+				s.remove(tc.file)
+				if diff := cmp.Diff(tc.goes, told()); diff != "" {
+					t.Errorf("removed once no file has a mistake (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
 // TestAnUnreadDirectoryChangesNothing: a disk that is not mounted is no deletion.
 func TestAnUnreadDirectoryChangesNothing(t *testing.T) {
 	t.Parallel()
