@@ -111,10 +111,8 @@ func normal(name string) string {
 
 // Download is what nodes of one kind fetch for the images of a check.
 type Download struct {
-	// Group names the nodes: a platform, and in a cluster how many there are.
+	// Group names the nodes: by their platform.
 	Group string `json:"group"`
-	// Nodes is how many; 0 where no cluster was asked.
-	Nodes int `json:"nodes,omitempty"`
 	// Images is how many images they run that the lock does not have in this form.
 	Images int `json:"images"`
 	// Layers is how many layers each node fetches, and Bytes how much that is, with

@@ -38,7 +38,7 @@ func writeMarkdown(w io.Writer, r *Report) error {
 		b.WriteString("\n| Each node of | downloads | images | layers |\n|---|---|---|---|\n")
 	}
 	for _, d := range r.Downloads {
-		fmt.Fprintf(&b, "| %s | %s | %d | %d |\n", cell(group(d)), cmp.Or(size(d.Bytes), "nothing"), d.Images, d.Layers)
+		fmt.Fprintf(&b, "| %s | %s | %d | %d |\n", cell(d.Group), cmp.Or(size(d.Bytes), "nothing"), d.Images, d.Layers)
 	}
 	list(&b, "Not checked", r.Notes)
 	list(&b, "Not read", r.Errors)

@@ -35,8 +35,6 @@ type Image struct {
 	registrycheck.Result
 	// Sources are all places, the first of which is Result.Source.
 	Sources []extract.Source `json:"sources,omitempty"`
-	// Group names the nodes that it was checked for, where a cluster was asked.
-	Groups []string `json:"nodeGroups,omitempty"`
 }
 
 // InputError says what could not be read, and where.

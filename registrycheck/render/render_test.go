@@ -54,7 +54,7 @@ func full() *Report {
 		Images: images, Notes: []string{"pod.yaml:9 Pod p spec.containers[0].image: local is not checked: by imagePullPolicy: Never nodes do not pull it"},
 		Errors:    []InputError{{File: "broken.yaml", Line: 7, Message: "not YAML or JSON: did not find expected key"}, {File: "gone.yaml", Message: "no such file or directory"}},
 		Drift:     []lock.Drift{{Reference: "registry.example/app:v1", Locked: digestB, Now: digestA, Message: "stood for " + digestB + " and stands for " + digestA + " now"}},
-		Downloads: []lock.Download{{Group: "linux/arm64", Nodes: 12, Images: 1, Layers: 2, Bytes: 3_400_000}, {Group: "linux/amd64"}},
+		Downloads: []lock.Download{{Group: "linux/arm64", Images: 1, Layers: 2, Bytes: 3_400_000}, {Group: "linux/amd64"}},
 		Summary:   registrycheck.NewReport([]registrycheck.Result{images[0].Result, images[1].Result, images[2].Result}).Summary,
 	}
 }

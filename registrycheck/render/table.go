@@ -113,14 +113,7 @@ func downloads(b *strings.Builder, all []lock.Download) {
 	b.WriteString("\nEach node downloads:\n")
 	table := tabwriter.NewWriter(b, 0, 0, 3, ' ', 0)
 	for _, d := range all {
-		fmt.Fprintf(table, "  %s\t%s\t%s, %s\n", group(d), cmp.Or(size(d.Bytes), "nothing"), count(d.Images, "image"), count(d.Layers, "layer"))
+		fmt.Fprintf(table, "  %s\t%s\t%s, %s\n", clean(d.Group), cmp.Or(size(d.Bytes), "nothing"), count(d.Images, "image"), count(d.Layers, "layer"))
 	}
 	_ = table.Flush() // writing to memory does not fail
-}
-
-func group(d lock.Download) string {
-	if d.Nodes == 0 {
-		return clean(d.Group)
-	}
-	return fmt.Sprintf("%s (%s)", clean(d.Group), count(d.Nodes, "node"))
 }
