@@ -62,6 +62,8 @@ type Options struct {
 	Kube     kubernetes.Interface
 	Edge     versioned.Interface
 	Resolver resolution.Resolver
+	// Prober checks what is not Off for precheck; default one that goes by manifests.
+	Prober resolution.Prober
 	// NodeWorkers is how many nodes' specs are written at a time; default 16.
 	NodeWorkers int
 	// LookUpWorkers is how many images are looked up at a time; default 8.
@@ -121,6 +123,9 @@ func New(options Options) (*Controller, error) {
 	if options.Metrics == nil {
 		options.Metrics = metrics.New()
 	}
+	if options.Prober == nil {
+		options.Prober = resolution.ManifestProber{Resolver: options.Resolver}
+	}
 	events := record.NewBroadcaster()
 	c := &Controller{
 		options: options,
@@ -165,7 +170,7 @@ func (c *Controller) assemble() {
 		return node.Sync(ctx, name)
 	})
 	looker := &resolution.Looker{
-		Table: c.table, Resolver: c.options.Resolver, Contents: c.contents, Secrets: witness{secrets{c.options.Kube}, c.saw}, Clock: clock.RealClock{},
+		Table: c.table, Resolver: c.options.Resolver, Prober: c.options.Prober, Contents: c.contents, Secrets: witness{secrets{c.options.Kube}, c.saw}, Clock: clock.RealClock{},
 		Changed: c.lookedUp,
 		Counted: c.options.Metrics.LookedUp,
 	}

@@ -211,12 +211,13 @@ func (r *Reconciler) finalize(ctx context.Context, ic *v1alpha1.ImageCache, owne
 func (r *Reconciler) lookUp(ic *v1alpha1.ImageCache, view *fleet.Cache, round *round) {
 	interest := resolution.Interest{
 		Owner: view.Owner(), Namespace: ic.Namespace,
-		Known:   ic.Status.Images,
-		Trusted: ic.Spec.Precheck == v1alpha1.PrecheckOff,
-		Quiet:   !view.Resolves(),
+		Known:    ic.Status.Images,
+		Precheck: ic.Spec.Precheck,
+		Quiet:    !view.Resolves(),
 	}
 	if !view.ByNode() {
 		interest.Images = view.References()
+		interest.Platforms = r.platforms(view)
 	}
 	interest.Again, interest.Retry = round.again(ic, r.Clock.Now())
 	for _, s := range ic.Spec.ImagePullSecrets {

@@ -198,14 +198,29 @@ func (f *facts) pullable() verdict {
 	case worst.byNode:
 		v.status, v.reason = metav1.ConditionUnknown, v1alpha1.ReasonNotChecked
 		v.message = "not checked: with spec.resolve: Node the nodes ask their registries, the controller asks none"
+	case worst.check == nil && worst.target != "":
+		v.status, v.reason, v.message = metav1.ConditionUnknown, v1alpha1.ReasonNotChecked, "not checked: spec.precheck is Off"
 	case worst.check == nil:
 		v.status, v.reason, v.message = metav1.ConditionUnknown, v1alpha1.ReasonNotChecked, worst.name+" was not looked up yet"
 	case worst.check.Verdict == v1alpha1.VerdictNotPullable:
-		v.status, v.reason, v.message = metav1.ConditionFalse, v1alpha1.ReasonNotPullable, worst.describe()
+		v.status, v.reason, v.message = metav1.ConditionFalse, v1alpha1.ReasonNotPullable, worst.describe()+f.regardless(worst)
 	default:
-		v.status, v.reason, v.message = metav1.ConditionUnknown, v1alpha1.ReasonInconclusive, worst.describe()
+		v.status, v.reason, v.message = metav1.ConditionUnknown, v1alpha1.ReasonInconclusive, worst.describe()+f.regardless(worst)
 	}
 	return v
+}
+
+// regardless says what nodes are told of an image that was not found pullable.
+func (f *facts) regardless(img *image) string {
+	switch {
+	case img.target == "" || img.ref.IsZero():
+		return ""
+	case img.check.Verdict == v1alpha1.VerdictInconclusive:
+		return "; nodes go by the digest that is known"
+	case f.ic.Spec.Precheck == v1alpha1.PrecheckWarn:
+		return "; nodes are told of it all the same, as spec.precheck is Warn"
+	}
+	return "; nodes keep what they have"
 }
 
 // worstCheck gives the first image that is not pullable, else the first that is

@@ -111,6 +111,32 @@ func TestPullable(t *testing.T) {
 	}
 }
 
+// TestPullableSaysWhatNodesAreTold of an image that is not, or not known to be.
+func TestPullableSaysWhatNodesAreTold(t *testing.T) {
+	t.Parallel()
+	bad, silent := check(v1alpha1.VerdictNotPullable, "BlobMissing"), check(v1alpha1.VerdictInconclusive, "NetworkError")
+	ref := mustParse("r.io/img:v1")
+	for _, tc := range []struct {
+		precheck v1alpha1.PrecheckMode
+		check    *v1alpha1.ImageCheck
+		target   digest.Digest
+		want     string
+	}{
+		{v1alpha1.PrecheckEnforce, bad, "", "False NotPullable: r.io/img:v1: BlobMissing: said so"},
+		{v1alpha1.PrecheckEnforce, bad, "sha256:1", "False NotPullable: r.io/img:v1: BlobMissing: said so; nodes keep what they have"},
+		{v1alpha1.PrecheckWarn, bad, "sha256:1", "False NotPullable: r.io/img:v1: BlobMissing: said so; nodes are told of it all the same, as spec.precheck is Warn"},
+		{v1alpha1.PrecheckEnforce, silent, "sha256:1", "Unknown Inconclusive: r.io/img:v1: NetworkError: said so; nodes go by the digest that is known"},
+		{v1alpha1.PrecheckOff, nil, "sha256:1", "Unknown NotChecked: not checked: spec.precheck is Off"},
+	} {
+		f := facts{ic: &v1alpha1.ImageCache{}, images: []image{{name: ref.String(), ref: ref, check: tc.check, target: tc.target}}}
+		f.ic.Spec.Precheck = tc.precheck
+		v := f.pullable()
+		if got := fmt.Sprintf("%s %s: %s", v.status, v.reason, v.message); got != tc.want {
+			t.Errorf("%s: %q, want %q", tc.precheck, got, tc.want)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	f := factsOf("CC")

@@ -12,6 +12,9 @@ func TestTransitions(t *testing.T) {
 	ready := func(status metav1.ConditionStatus, reason, message string) metav1.Condition {
 		return metav1.Condition{Type: "Ready", Status: status, Reason: reason, Message: message}
 	}
+	pullable := func(status metav1.ConditionStatus, reason string) metav1.Condition {
+		return metav1.Condition{Type: "Pullable", Status: status, Reason: reason, Message: "image x"}
+	}
 	stalled := metav1.Condition{Type: "Stalled", Status: metav1.ConditionTrue, Reason: "TooManyFailures", Message: "stopped"}
 	tests := map[string]struct {
 		before, after []metav1.Condition
@@ -28,6 +31,16 @@ func TestTransitions(t *testing.T) {
 		"failing and stopped": {
 			[]metav1.Condition{ready("False", "Progressing", "")}, []metav1.Condition{ready("False", "ImagesFailing", "why"), stalled},
 			[]transition{{"Warning", "ImagesFailing", "why"}, {"Warning", "TooManyFailures", "stopped"}},
+		},
+		"a tag turned bad": {
+			[]metav1.Condition{ready("True", "AllCached", ""), pullable("True", "AllPullable")}, []metav1.Condition{ready("True", "AllCached", ""), pullable("False", "NotPullable")},
+			[]transition{{"Warning", "NotPullable", "image x"}},
+		},
+		"and good again": {
+			[]metav1.Condition{ready("True", "AllCached", ""), pullable("False", "NotPullable")}, []metav1.Condition{ready("True", "AllCached", ""), pullable("True", "AllPullable")}, nil,
+		},
+		"bad from the beginning": {
+			nil, []metav1.Condition{ready("False", "NotPullable", "why"), pullable("False", "NotPullable")}, []transition{{"Warning", "NotPullable", "why"}},
 		},
 		"goes on": {
 			[]metav1.Condition{ready("False", "ImagesFailing", ""), stalled}, []metav1.Condition{ready("False", "ImagesFailing", "")}, nil,

@@ -34,9 +34,13 @@ type world struct {
 
 	tags    map[string]digest.Digest // what the registry has
 	refusal error                    // of every request; nil while the registry answers
-	kept    map[digest.Digest]bool
-	asked   []string // requests
-	changed []wish.Owner
+
+	unreadable error                                            // of all but small requests
+	image      resolve.Image                                    // what Resolve gives besides
+	bad        map[digest.Digest]map[string]v1alpha1.ImageCheck // what is wrong with digests, by platform
+	kept       map[digest.Digest]bool
+	asked      []string // requests
+	changed    []wish.Owner
 
 	secretErr error // of reading a Secret; nil where there is none of that name
 }
@@ -45,7 +49,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, table: NewTable(), tags: map[string]digest.Digest{app: d1}, kept: map[digest.Digest]bool{}}
 	w.looker = &Looker{
-		Table: w.table, Resolver: w, Contents: w, Secrets: w,
+		Table: w.table, Resolver: w, Prober: w, Contents: w, Secrets: w,
 		Clock:   clocktesting.NewFakePassiveClock(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)),
 		Changed: func(o wish.Owner) { w.changed = append(w.changed, o) },
 		Counted: func(v1alpha1.Verdict) {},
@@ -61,13 +65,31 @@ func (w *world) Digest(_ context.Context, ref imageref.Reference, _ keychain.Key
 // Resolve answers a full one.
 func (w *world) Resolve(_ context.Context, ref imageref.Reference, _ keychain.Keychain) (resolve.Image, error) {
 	d, err := w.answer("GET", ref)
-	return resolve.Image{Reference: ref, Digest: d}, err
+	img := w.image
+	img.Reference, img.Digest = ref, d
+	return img, err
+}
+
+// Probe answers what platforms are asked for.
+func (w *world) Probe(_ context.Context, ref imageref.Reference, platforms []string, _ keychain.Keychain) (Probed, error) {
+	d, err := w.answer("PROBE "+strings.Join(platforms, ","), ref)
+	p := Probed{Image: resolve.Image{Reference: ref, Digest: d}, Found: map[string]v1alpha1.ImageCheck{}}
+	for _, platform := range platforms {
+		p.Found[platform] = v1alpha1.ImageCheck{Verdict: v1alpha1.VerdictPullable}
+		if check, ok := w.bad[d][platform]; ok {
+			p.Found[platform] = check
+		}
+	}
+	return p, err
 }
 
 func (w *world) answer(method string, ref imageref.Reference) (digest.Digest, error) {
 	w.asked = append(w.asked, method+" "+strings.TrimPrefix(ref.String(), "r.io/app"))
 	if err := w.refusal; err != nil {
 		return "", err
+	}
+	if w.unreadable != nil && method != "HEAD" {
+		return "", w.unreadable
 	}
 	if ref.Digest() != "" {
 		return ref.Digest(), nil
@@ -262,9 +284,9 @@ func TestWhatNodesFoundIsNoRight(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonUnauthorized, Err: errors.New("no")}
-	for owner, trusted := range map[wish.Owner]bool{"a/x": false, "b/y": true} {
+	for owner, precheck := range map[wish.Owner]v1alpha1.PrecheckMode{"a/x": v1alpha1.PrecheckEnforce, "b/y": v1alpha1.PrecheckOff} {
 		w.take(interest(owner, func(in *Interest) {
-			in.Known, in.Trusted = []v1alpha1.ImageStatus{{Name: app, Digest: d2.String(), Sites: &v1alpha1.ImageSites{Sites: 1}}}, trusted
+			in.Known, in.Precheck = []v1alpha1.ImageStatus{{Name: app, Digest: d2.String(), Sites: &v1alpha1.ImageSites{Sites: 1}}}, precheck
 		}))
 		w.expect(owner, "", v1alpha1.VerdictNotPullable)
 	}
@@ -286,7 +308,7 @@ func TestQuietAndTrusted(t *testing.T) {
 	w.take(interest("a/x", always, func(in *Interest) { in.Quiet = true }))
 	w.requests()
 	pinned := mustParse("r.io/app@" + d2.String())
-	w.take(interest("a/z", func(in *Interest) { in.Trusted, in.Images = true, []imageref.Reference{pinned} }))
+	w.take(interest("a/z", func(in *Interest) { in.Precheck, in.Images = v1alpha1.PrecheckOff, []imageref.Reference{pinned} }))
 	w.requests()
 	if got := w.table.Target(pinned); got != d2 || !w.table.Admits(pinned, "a/z") {
 		t.Errorf("a trusted digest stands for %q, admitted %v", got, w.table.Admits(pinned, "a/z"))
@@ -308,12 +330,12 @@ func TestTrustComesAtAnyTime(t *testing.T) {
 	w := newWorld(t)
 	pinned := mustParse("r.io/app@" + d1.String())
 	on := func(in *Interest) { in.Images = []imageref.Reference{pinned} }
-	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictInconclusive, Reason: v1alpha1.ReasonNetworkError, Err: errors.New("no")}
+	w.refusal = &resolve.Error{Verdict: v1alpha1.VerdictNotPullable, Reason: v1alpha1.ReasonUnauthorized, Err: errors.New("no")}
 	w.take(interest("a/x", on))
 	if w.table.Admits(pinned, "a/x") {
-		t.Error("admitted without an answer")
+		t.Error("admitted without the right")
 	}
-	w.take(interest("a/x", on, func(in *Interest) { in.Trusted = true }))
+	w.take(interest("a/x", on, func(in *Interest) { in.Precheck = v1alpha1.PrecheckOff }))
 	if w.table.Target(pinned) != d1 || !w.table.Admits(pinned, "a/x") {
 		t.Error("precheck Off of a cache that is there has no effect")
 	}

@@ -1,7 +1,6 @@
 package resolution
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -36,8 +35,12 @@ type Interest struct {
 	Retry bool
 	// Known is the status that the cache had when it was first seen.
 	Known []v1alpha1.ImageStatus
-	// Trusted admits references by digest without asking a registry: precheck Off.
-	Trusted bool
+	// Precheck says what becomes of an image that cannot be pulled; "" is Enforce. Under Off
+	// no registry is asked for references by digest.
+	Precheck v1alpha1.PrecheckMode
+	// Platforms gives those of the nodes that an image is for, in containerd's normal form;
+	// nil for none. It is called under the table's lock.
+	Platforms func(imageref.Reference) []string
 	// Quiet asks for nothing to be looked up: a cache that is suspended or purged only
 	// keeps what is known.
 	Quiet bool
@@ -45,13 +48,14 @@ type Interest struct {
 
 // entry is what is known of a key.
 type entry struct {
-	owners   map[wish.Owner]bool
-	check    *v1alpha1.ImageCheck // nil while nothing is known; never changed in place
-	admitted bool
-	moving   bool // the tag itself is to be looked up, not only the digest known for it
-	asked    int  // look-ups asked for
-	answered int  // value of asked at the start of the last look-up that ended
-	failures int  // in a row
+	owners   map[wish.Owner]digest.Digest // what each was let through to last, "" for nothing
+	check    *v1alpha1.ImageCheck         // nil while nothing is known; never changed in place
+	admitted bool                         // the registry was found to give the image
+	moving   bool                         // the tag itself is to be looked up, not only the digest known for it
+	probing  string                       // platforms that a look-up was asked for last because they were new
+	asked    int                          // look-ups asked for
+	answered int                          // value of asked at the start of the last look-up that ended
+	failures int                          // in a row
 	// notBefore is until when the registry wants to be left alone.
 	notBefore time.Time
 }
@@ -59,15 +63,15 @@ type entry struct {
 // Table is what references stand for. It is safe for concurrent use.
 type Table struct {
 	mu       sync.RWMutex
-	targets  map[imageref.Reference]digest.Digest // guarded by mu
-	keys     map[Key]*entry                       // guarded by mu
-	interest map[wish.Owner]Interest              // guarded by mu; last one of each owner
+	targets  map[imageref.Reference]target // guarded by mu
+	keys     map[Key]*entry                // guarded by mu
+	interest map[wish.Owner]Interest       // guarded by mu; last one of each owner
 }
 
 // NewTable makes an empty table.
 func NewTable() *Table {
 	return &Table{
-		targets:  map[imageref.Reference]digest.Digest{},
+		targets:  map[imageref.Reference]target{},
 		keys:     map[Key]*entry{},
 		interest: map[wish.Owner]Interest{},
 	}
@@ -88,30 +92,44 @@ func (t *Table) Take(in Interest) []Key {
 		key := in.key(ref)
 		e, known := t.keys[key]
 		if !known {
-			e = &entry{owners: map[wish.Owner]bool{}}
+			e = &entry{owners: map[wish.Owner]digest.Digest{}}
 			t.keys[key] = e
 		}
-		if in.Trusted && ref.Digest() != "" {
-			t.targets[ref], e.admitted = ref.Digest(), true
-		}
-		if !e.owners[in.Owner] {
-			e.owners[in.Owner] = true
+		if _, ours := e.owners[in.Owner]; !ours {
+			e.owners[in.Owner] = ""
 			t.seed(e, ref, &in)
 		}
 		again := in.Again(ref)
-		missing := !e.settled(in.Trusted) && (e.asked == 0 || in.Retry)
-		if !in.Quiet && (again || missing) {
+		if lacks := t.lacks(e, ref, &in); !in.Quiet && (again || lacks) {
 			e.asked++
 			e.moving = e.moving || again
 			look = append(look, key)
 		}
+		t.let(e, ref, &in)
 	}
 	return look
 }
 
-// settled says whether nothing is to be found out about a key.
-func (e *entry) settled(trusted bool) bool {
-	return e.admitted && (trusted && e.check == nil || e.check != nil && e.check.Verdict == v1alpha1.VerdictPullable)
+// lacks says whether something is to be found out about a key for an owner that was not
+// asked for yet.
+func (t *Table) lacks(e *entry, ref imageref.Reference, in *Interest) bool {
+	if in.asksNobody(ref) {
+		return false
+	}
+	if !e.sound() {
+		return e.asked == 0 || in.Retry
+	}
+	worst, unknown := t.targets[ref].worst(in.needs(ref))
+	if platforms := strings.Join(unknown, ","); platforms != "" && platforms != e.probing {
+		e.probing = platforms
+		return true
+	}
+	return in.Retry && worst != nil
+}
+
+// sound says whether the last look-up gave what was asked for.
+func (e *entry) sound() bool {
+	return e.admitted && e.check != nil && e.check.Verdict == v1alpha1.VerdictPullable
 }
 
 // seed takes over what the status says of an image. Two caches whose statuses disagree
@@ -130,11 +148,16 @@ func (t *Table) seed(e *entry, ref imageref.Reference, in *Interest) {
 		return // nodes found it out, which gives nobody a right to it elsewhere
 	}
 	e.admitted = true
+	e.owners[in.Owner] = digest.Digest(known.Digest)
+	// A look-up of the tag that was asked for found nothing that could be had.
+	e.moving = e.moving || in.enforces() && known.Check.Verdict == v1alpha1.VerdictNotPullable
 	switch before, ok := t.targets[ref]; {
 	case !ok:
-		t.targets[ref] = digest.Digest(known.Digest)
-	case before != digest.Digest(known.Digest) && !in.Quiet:
-		t.targets[ref] = ""
+		t.targets[ref] = seeded(known, in.needs(ref))
+	case before.digest == digest.Digest(known.Digest):
+		t.targets[ref] = before.with(seeded(known, in.needs(ref)).found)
+	case !in.Quiet:
+		t.targets[ref] = target{}
 		e.admitted = false
 	}
 }
@@ -186,15 +209,17 @@ func (t *Table) drop(key Key, owner wish.Owner) {
 func (t *Table) Target(ref imageref.Reference) digest.Digest {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.targets[ref]
+	return t.targets[ref].digest
 }
 
-// Admits says whether an owner was found to have the right to an image.
+// Admits says whether an owner was let through to what an image stands for: it was found
+// to have the right to it, and the image to be what the owner's nodes can pull, as far as
+// its precheck asks for that.
 func (t *Table) Admits(ref imageref.Reference, owner wish.Owner) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	e := t.entry(ref, owner)
-	return e != nil && e.admitted
+	return e != nil && t.through(e, ref, owner) != ""
 }
 
 // Refuses says whether a registry said that an owner cannot have an image.
@@ -202,22 +227,21 @@ func (t *Table) Refuses(ref imageref.Reference, owner wish.Owner) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	e := t.entry(ref, owner)
-	return e != nil && !e.admitted && e.check != nil && e.check.Verdict == v1alpha1.VerdictNotPullable
+	return e != nil && !e.admitted && t.through(e, ref, owner) == "" && e.check != nil && e.check.Verdict == v1alpha1.VerdictNotPullable
 }
 
 // Known gives what an owner's status says of an image: its digest, "" while the owner is
-// not admitted, and the outcome of the last look-up, nil while there is none.
+// not let through, and the outcome of the last look-up, nil while there is none.
 func (t *Table) Known(ref imageref.Reference, owner wish.Owner) (digest.Digest, *v1alpha1.ImageCheck) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	e := t.entry(ref, owner)
-	switch {
-	case e == nil:
+	if e == nil {
 		return "", nil
-	case !e.admitted:
-		return "", e.check
 	}
-	return t.targets[ref], e.check
+	in := t.interest[owner]
+	d := t.through(e, ref, owner)
+	return d, t.checkOf(e, ref, &in, d)
 }
 
 // Pending says whether a look-up for an owner is under way or waiting.
@@ -235,7 +259,11 @@ func (t *Table) Pending(owner wish.Owner) bool {
 func (t *Table) Targets() []digest.Digest {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return slices.Collect(maps.Values(t.targets))
+	all := make([]digest.Digest, 0, len(t.targets))
+	for _, at := range t.targets {
+		all = append(all, at.digest)
+	}
+	return all
 }
 
 // entry finds what is known of an image for an owner. Callers hold mu.
