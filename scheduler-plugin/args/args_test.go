@@ -42,9 +42,11 @@ func TestValidateNamesFieldValueAndFix(t *testing.T) {
 		"equal > max": {func(a *ImageCacheLocalityArgs) {
 			a.EqualWithin, a.MaxReadyTime = metav1.Duration{Duration: time.Minute}, metav1.Duration{Duration: 30 * time.Second}
 		}, `equalWithin: Invalid value: "1m0s": must be below maxReadyTime, 30s`},
-		"fade":   {func(a *ImageCacheLocalityArgs) { a.FadeFromPercent = new(int32(101)) }, `fadeFromPercent: Invalid value: 101: must be between 0 and 100`},
-		"speed":  {func(a *ImageCacheLocalityArgs) { a.DefaultBytesPerSecond = 5 }, `defaultBytesPerSecond: Invalid value: 5: must be at least 1000`},
-		"unpack": {func(a *ImageCacheLocalityArgs) { a.DefaultUnpackBytesPerSecond = -5 }, `defaultUnpackBytesPerSecond: Invalid value: -5: must be at least 1000`},
+		"fade":       {func(a *ImageCacheLocalityArgs) { a.FadeFromPercent = new(int32(101)) }, `fadeFromPercent: Invalid value: 101: must be between 0 and 100`},
+		"speed":      {func(a *ImageCacheLocalityArgs) { a.DefaultBytesPerSecond = 5 }, `defaultBytesPerSecond: Invalid value: 5: must be at least 1000`},
+		"events":     {func(a *ImageCacheLocalityArgs) { a.Events = "None" }, `events: Unsupported value: "None": supported values: `},
+		"per minute": {func(a *ImageCacheLocalityArgs) { a.EventsPerMinute = -1 }, `eventsPerMinute: Invalid value: -1: must be between 1 and 6000; events: Off sends none`},
+		"unpack":     {func(a *ImageCacheLocalityArgs) { a.DefaultUnpackBytesPerSecond = -5 }, `defaultUnpackBytesPerSecond: Invalid value: -5: must be at least 1000`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -15,6 +15,10 @@ func AddInternal(scheme *runtime.Scheme) error {
 // AddV1 makes the type known, with its defaults, to the scheduler's v1 configuration.
 func AddV1(scheme *runtime.Scheme) error {
 	scheme.AddKnownTypes(configv1.SchemeGroupVersion, &ImageCacheLocalityArgs{})
-	scheme.AddTypeDefaultingFunc(&ImageCacheLocalityArgs{}, func(obj any) { SetDefaults(obj.(*ImageCacheLocalityArgs)) })
+	scheme.AddTypeDefaultingFunc(&ImageCacheLocalityArgs{}, func(obj any) {
+		if a, ok := obj.(*ImageCacheLocalityArgs); ok {
+			SetDefaults(a)
+		}
+	})
 	return nil
 }

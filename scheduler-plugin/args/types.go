@@ -32,6 +32,19 @@ const (
 	UplinkNode Uplink = "Node"
 )
 
+// Events says which pods get an Event about their images.
+type Events string
+
+// Which Events.
+const (
+	// EventsAll: pods that start without a pull where elsewhere they would not, too.
+	EventsAll Events = "All"
+	// EventsCosts: only pods whose images have to come first, or cannot.
+	EventsCosts Events = "Costs"
+	// EventsOff: none.
+	EventsOff Events = "Off"
+)
+
 // ImageCacheLocalityArgs configures the plugin. All fields are optional.
 type ImageCacheLocalityArgs struct {
 	metav1.TypeMeta `json:",inline"`
@@ -53,6 +66,10 @@ type ImageCacheLocalityArgs struct {
 	// DefaultUnpackBytesPerSecond is how fast nodes unpack compressed layers where none measured it. Default 25000000,
 	// at least 1000.
 	DefaultUnpackBytesPerSecond int64 `json:"defaultUnpackBytesPerSecond,omitempty"`
+	// Events is All (default), Costs or Off.
+	Events Events `json:"events,omitempty"`
+	// EventsPerMinute is how many of them are sent at most; the others are counted. Default 60, 1 to 6000.
+	EventsPerMinute int32 `json:"eventsPerMinute,omitempty"`
 }
 
 // Default values.
@@ -62,6 +79,7 @@ const (
 	DefaultFadeFromPercent      = 80
 	DefaultBytesPerSecond       = 2_500_000
 	DefaultUnpackBytesPerSecond = 25_000_000
+	DefaultEventsPerMinute      = 60
 )
 
 // SetDefaults fills in what is absent.
@@ -72,6 +90,8 @@ func SetDefaults(a *ImageCacheLocalityArgs) {
 	setDefault(&a.EqualWithin.Duration, DefaultEqualWithin)
 	setDefault(&a.DefaultBytesPerSecond, DefaultBytesPerSecond)
 	setDefault(&a.DefaultUnpackBytesPerSecond, DefaultUnpackBytesPerSecond)
+	setDefault(&a.Events, EventsAll)
+	setDefault(&a.EventsPerMinute, DefaultEventsPerMinute)
 	if a.FadeFromPercent == nil {
 		a.FadeFromPercent = new(int32(DefaultFadeFromPercent))
 	}
@@ -83,14 +103,19 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// DeepCopyObject makes the arguments an API object.
-func (a *ImageCacheLocalityArgs) DeepCopyObject() runtime.Object {
-	if a == nil {
-		return nil
-	}
+// DeepCopy gives a copy that shares nothing with the original.
+func (a *ImageCacheLocalityArgs) DeepCopy() *ImageCacheLocalityArgs {
 	out := *a
 	if a.FadeFromPercent != nil {
 		out.FadeFromPercent = new(*a.FadeFromPercent)
 	}
 	return &out
+}
+
+// DeepCopyObject makes the arguments an API object.
+func (a *ImageCacheLocalityArgs) DeepCopyObject() runtime.Object {
+	if a == nil {
+		return nil
+	}
+	return a.DeepCopy()
 }

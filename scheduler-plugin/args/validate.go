@@ -2,6 +2,7 @@ package args
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -22,6 +23,10 @@ func Validate(a *ImageCacheLocalityArgs) error {
 	}
 	all = append(all, atLeast("defaultBytesPerSecond", a.DefaultBytesPerSecond, 1000)...)
 	all = append(all, atLeast("defaultUnpackBytesPerSecond", a.DefaultUnpackBytesPerSecond, 1000)...)
+	all = append(all, oneOf("events", a.Events, EventsAll, EventsCosts, EventsOff)...)
+	if a.EventsPerMinute < 1 || a.EventsPerMinute > 6000 {
+		all = append(all, field.Invalid(field.NewPath("eventsPerMinute"), a.EventsPerMinute, "must be between 1 and 6000; events: Off sends none"))
+	}
 	if a.EqualWithin.Duration >= a.MaxReadyTime.Duration && len(all) == 0 {
 		all = append(all, field.Invalid(field.NewPath("equalWithin"), a.EqualWithin.Duration.String(),
 			fmt.Sprintf("must be below maxReadyTime, %s", a.MaxReadyTime.Duration)))
@@ -30,10 +35,8 @@ func Validate(a *ImageCacheLocalityArgs) error {
 }
 
 func oneOf[T ~string](name string, value T, valid ...T) field.ErrorList {
-	for _, v := range valid {
-		if v == value {
-			return nil
-		}
+	if slices.Contains(valid, value) {
+		return nil
 	}
 	return field.ErrorList{field.NotSupported(field.NewPath(name), value, valid)}
 }

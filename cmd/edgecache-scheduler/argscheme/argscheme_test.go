@@ -20,7 +20,11 @@ func decode(t *testing.T, pluginArgs string) (*config.KubeSchedulerConfiguration
 	if err != nil {
 		return nil, err
 	}
-	return obj.(*config.KubeSchedulerConfiguration), nil
+	cfg, ok := obj.(*config.KubeSchedulerConfiguration)
+	if !ok {
+		t.Fatalf("decoded a %T", obj)
+	}
+	return cfg, nil
 }
 
 func TestArgsAreTypedAndDefaulted(t *testing.T) {
