@@ -126,8 +126,18 @@ func (w *world) push(reference string, ballast int64, seed uint64) testimage.Pus
 // apply makes an ImageCache name images, for all nodes.
 func (w *world) apply(images ...string) {
 	w.Helper()
-	manifest := fmt.Sprintf("{apiVersion: edgecache.dev/v1alpha1, kind: ImageCache, metadata: {name: pos, namespace: default}, spec: {cacheSpec: [{images: [%s]}]}}",
-		strings.Join(images, ", "))
+	w.applyList(fmt.Sprintf("{images: [%s]}", strings.Join(images, ", ")))
+}
+
+// applyOn makes an ImageCache name images, for one node.
+func (w *world) applyOn(n *node.Node, images ...string) {
+	w.Helper()
+	w.applyList(fmt.Sprintf("{images: [%s], nodeSelector: {%s: %s}}", strings.Join(images, ", "), corev1.LabelHostname, n.Name()))
+}
+
+func (w *world) applyList(list string) {
+	w.Helper()
+	manifest := fmt.Sprintf("{apiVersion: edgecache.dev/v1alpha1, kind: ImageCache, metadata: {name: pos, namespace: default}, spec: {cacheSpec: [%s]}}", list)
 	if _, err := w.lab.ControlPlane().Apply(w.Context(), []byte(manifest)); err != nil {
 		w.Fatal(err)
 	}
@@ -235,14 +245,19 @@ func (w *world) expectGone(n *node.Node, p testimage.Pushed) {
 // runPod starts a pod on a node and gives its events when it runs.
 func (w *world) runPod(n *node.Node, name, image string) []string {
 	w.Helper()
-	pods := w.lab.Client().CoreV1().Pods("default")
-	pod := &corev1.Pod{
+	return w.run(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: corev1.PodSpec{
 			NodeSelector: map[string]string{corev1.LabelHostname: n.Name()},
 			Containers:   []corev1.Container{{Name: "main", Image: image}},
 		},
-	}
+	})
+}
+
+// run starts a pod and gives its events when it runs.
+func (w *world) run(pod *corev1.Pod) []string {
+	w.Helper()
+	pods, name := w.lab.Client().CoreV1().Pods("default"), pod.Name
 	w.eventually("the pod is accepted", func() error {
 		_, err := pods.Create(w.Context(), pod, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) { // a try before whose answer was lost
@@ -258,21 +273,26 @@ func (w *world) runPod(n *node.Node, name, image string) []string {
 		return err
 	})
 	var messages []string
-	w.eventually("the kubelet told of the image", func() error {
-		events, err := w.lab.Client().CoreV1().Events("default").List(w.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=" + name})
-		if err != nil {
-			return err
+	w.eventually("the kubelet told of the image", func() (err error) {
+		messages, err = w.events(name)
+		if err == nil && !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, "mage") }) {
+			err = fmt.Errorf("events %q", messages)
 		}
-		messages = nil
-		for _, e := range events.Items {
-			messages = append(messages, e.Message)
-		}
-		if !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, "mage") }) {
-			return fmt.Errorf("events %q", messages)
-		}
-		return nil
+		return err
 	})
 	return messages
+}
+
+// events gives what Events say of a pod.
+func (w *world) events(pod string) (messages []string, err error) {
+	events, err := w.lab.Client().CoreV1().Events("default").List(w.Context(), metav1.ListOptions{FieldSelector: "involvedObject.name=" + pod})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events.Items {
+		messages = append(messages, e.Message)
+	}
+	return messages, nil
 }
 
 // TestMainJob: images come to real nodes before they are needed, and a pod starts from them

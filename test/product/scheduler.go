@@ -1,12 +1,14 @@
 package product
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,9 +45,21 @@ func BuildScheduler(ctx context.Context, tools *toolchain.Toolchain) (string, er
 	return tools.Product(ctx, "edgecache-scheduler", how(false))
 }
 
-// StartScheduler starts the scheduler beside others, under the rights of docs/examples/scheduler, and waits until it
-// answers. config is a KubeSchedulerConfiguration as YAML. CRDs need not be there.
-func StartScheduler(ctx context.Context, lab *cluster.Cluster, config string, args ...string) (*Scheduler, error) {
+// SchedulerSpec says how the scheduler runs.
+type SchedulerSpec struct {
+	// Name of the process and its log; empty is edgecache-scheduler.
+	Name string
+	// Config is a KubeSchedulerConfiguration as YAML. Its clientConnection is the lab's.
+	Config string
+	// InPlace has it go by the default scheduler's identity, else it has its own service account.
+	InPlace bool
+	// Args are further flags.
+	Args []string
+}
+
+// StartScheduler starts the scheduler under the rights of docs/examples/scheduler, and waits until it is ready. CRDs need
+// not be there.
+func StartScheduler(ctx context.Context, lab *cluster.Cluster, spec SchedulerSpec) (*Scheduler, error) {
 	program, err := BuildScheduler(ctx, lab.Tools())
 	if err != nil {
 		return nil, err
@@ -53,17 +67,25 @@ func StartScheduler(ctx context.Context, lab *cluster.Cluster, config string, ar
 	if err := prepareScheduler(ctx, lab); err != nil {
 		return nil, err
 	}
-	kubeconfig, err := lab.ControlPlane().Kubeconfig("system:serviceaccount:"+v1alpha1.SystemNamespace+":"+SchedulerAccount,
-		"system:serviceaccounts", "system:serviceaccounts:"+v1alpha1.SystemNamespace)
+	kubeconfig, err := spec.kubeconfig(lab.ControlPlane())
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(lab.Dir(), "edgecache-scheduler.yaml")
-	if err := controlplane.WriteSchedulerConfig(file, config, kubeconfig); err != nil {
+	spec.Name = cmp.Or(spec.Name, SchedulerAccount)
+	file := filepath.Join(lab.Dir(), spec.Name+".yaml")
+	if err := controlplane.WriteSchedulerConfig(file, spec.Config, kubeconfig); err != nil {
 		return nil, err
 	}
-	return runScheduler(ctx, lab, append([]string{program, "--config=" + file,
-		"--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig}, args...))
+	argv := []string{program, "--config=" + file, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig}
+	return runScheduler(ctx, lab, spec.Name, append(argv, spec.Args...))
+}
+
+func (s SchedulerSpec) kubeconfig(cp *controlplane.ControlPlane) (string, error) {
+	if s.InPlace {
+		return cp.Kubeconfig("system:kube-scheduler")
+	}
+	return cp.Kubeconfig("system:serviceaccount:"+v1alpha1.SystemNamespace+":"+SchedulerAccount,
+		"system:serviceaccounts", "system:serviceaccounts:"+v1alpha1.SystemNamespace)
 }
 
 func prepareScheduler(ctx context.Context, lab *cluster.Cluster) error {
@@ -74,20 +96,23 @@ func prepareScheduler(ctx context.Context, lab *cluster.Cluster) error {
 	return err
 }
 
-func runScheduler(ctx context.Context, lab *cluster.Cluster, argv []string) (*Scheduler, error) {
+func runScheduler(ctx context.Context, lab *cluster.Cluster, name string, argv []string) (*Scheduler, error) {
 	s := &Scheduler{admin: lab.ControlPlane().Admin()}
 	var err error
 	if s.port, err = port.Loopback(); err != nil {
 		return nil, err
 	}
 	argv = append(argv, "--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(s.port.Port()), "--permit-port-sharing")
-	if s.Process, err = lab.Run("edgecache-scheduler", argv); err != nil {
+	if s.Process, err = lab.Run(name, argv); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, schedulerPatience)
 	defer cancel()
 	if err := s.WaitReady(ctx, func(ctx context.Context) error {
 		_, err := s.Get(ctx, "/readyz")
+		if err == nil {
+			_, err = s.Get(ctx, "/metrics") // it learns only after a moment whom to believe
+		}
 		return err
 	}); err != nil {
 		return nil, err
@@ -120,4 +145,24 @@ func (s *Scheduler) Get(ctx context.Context, path string) (string, error) {
 		return "", fmt.Errorf("asking the scheduler for %s: %w", path, err)
 	}
 	return string(text), nil
+}
+
+// Metric gives the sum over the scheduler's series of a name that have all of the labels (name="value").
+func (s *Scheduler) Metric(ctx context.Context, name string, labels ...string) (sum float64, err error) {
+	text, err := s.Get(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if series, _, _ := strings.Cut(series, "{"); series != name || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(line, l) }) {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return 0, fmt.Errorf("reading metric %s: %w", name, err)
+		}
+		sum += n
+	}
+	return sum, nil
 }

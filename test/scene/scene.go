@@ -10,7 +10,6 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -43,8 +42,9 @@ type Node struct {
 
 // Scene makes the objects of a fleet.
 type Scene struct {
-	kube kubernetes.Interface
-	edge versioned.Interface
+	kube           kubernetes.Interface
+	edge           versioned.Interface
+	agents, images int
 }
 
 // LabOptions are those of a lab in which a scene can be set: nobody takes the taint of new
@@ -105,7 +105,7 @@ func (s *Scene) addAgent(ctx context.Context, node *corev1.Node, status *v1alpha
 	owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
 	object := &v1alpha1.NodeImageCache{
 		ObjectMeta: metav1.ObjectMeta{Name: node.Name, Namespace: v1alpha1.SystemNamespace, OwnerReferences: owner},
-		Spec:       v1alpha1.NodeImageCacheSpec{NodeUID: string(node.UID)},
+		Spec:       v1alpha1.NodeImageCacheSpec{NodeUID: string(node.UID), Images: wishesOf(status)},
 	}
 	if _, err := s.edge.EdgecacheV1alpha1().NodeImageCaches(v1alpha1.SystemNamespace).Create(ctx, object, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("making NodeImageCache %s: %w", node.Name, err)
@@ -117,7 +117,16 @@ func (s *Scene) addAgent(ctx context.Context, node *corev1.Node, status *v1alpha
 	if _, err := s.kube.CoordinationV1().Leases(v1alpha1.SystemNamespace).Create(ctx, lease, metav1.CreateOptions{}); err != nil {
 		return fmt.Errorf("making Lease %s: %w", node.Name, err)
 	}
+	s.agents++
 	return s.Report(ctx, node.Name, func(into *v1alpha1.NodeImageCacheStatus) { *into = *status })
+}
+
+// wishesOf is what the controller asked for, to have the agent report this.
+func wishesOf(status *v1alpha1.NodeImageCacheStatus) (wishes []v1alpha1.NodeImage) {
+	for _, i := range status.Images {
+		wishes = append(wishes, v1alpha1.NodeImage{Name: i.Name, Digest: i.Digest, Size: i.Size})
+	}
+	return wishes
 }
 
 // Report changes what the agent of a node reports.
@@ -137,6 +146,12 @@ func (s *Scene) Report(ctx context.Context, node string, edit func(*v1alpha1.Nod
 	}
 	return nil
 }
+
+// Agents is how many nodes have one.
+func (s *Scene) Agents() int { return s.agents }
+
+// Images is how many were published.
+func (s *Scene) Images() int { return s.images }
 
 // Silence lets the Leases of nodes' agents run out; Speak renews them.
 func (s *Scene) Silence(ctx context.Context, nodes ...string) error { return s.renew(ctx, 1, nodes) }
@@ -167,19 +182,27 @@ func (s *Scene) Publish(ctx context.Context, images ...Image) error {
 		if err != nil {
 			return err
 		}
-		_, err = s.edge.EdgecacheV1alpha1().ImageContents().Create(ctx, content, metav1.CreateOptions{})
-		if err != nil && !apierrors.IsAlreadyExists(err) {
+		if _, err = s.edge.EdgecacheV1alpha1().ImageContents().Create(ctx, content, metav1.CreateOptions{}); err != nil {
 			return fmt.Errorf("making ImageContent of %s: %w", i.Name, err)
 		}
+		s.images++
 	}
 	return nil
 }
 
 // Pod makes a pod of one image for a scheduler.
 func (s *Scene) Pod(ctx context.Context, name, scheduler, image string, edit ...func(*corev1.PodSpec)) error {
+	return s.PodOf(ctx, "", name, scheduler, image, edit...)
+}
+
+// PodOf is Pod with a pod that is owned by an object of a kind of the group apps, such as DaemonSet.
+func (s *Scene) PodOf(ctx context.Context, kind, name, scheduler, image string, edit ...func(*corev1.PodSpec)) error {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: metav1.NamespaceDefault}, Spec: corev1.PodSpec{
 		SchedulerName: scheduler, Containers: []corev1.Container{{Name: "main", Image: image, ImagePullPolicy: corev1.PullIfNotPresent}},
 	}}
+	if kind != "" {
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: kind, Name: name, UID: types.UID(name), Controller: new(true)}}
+	}
 	for _, e := range edit {
 		e(&pod.Spec)
 	}
