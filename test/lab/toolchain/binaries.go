@@ -60,6 +60,7 @@ func Binaries() []Binary {
 		{Name: "dockerd", ImportPath: "github.com/moby/moby/v2/cmd/dockerd", module: "dockerd",
 			tags: "exclude_graphdriver_btrfs,exclude_graphdriver_zfs"},
 		{Name: "cri-dockerd", ImportPath: "github.com/Mirantis/cri-dockerd", module: "cri-dockerd"},
+		{Name: "helm", ImportPath: "helm.sh/helm/v4/cmd/helm", module: "helm"},
 	}
 }
 

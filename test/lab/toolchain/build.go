@@ -110,7 +110,7 @@ func (t *Toolchain) upToDate(j job) bool {
 func (t *Toolchain) buildAll(ctx context.Context, jobs []job) error {
 	begin := time.Now()
 	fmt.Fprintf(t.out, "building %d of the lab's %d binaries into %s; this happens once"+
-		" (all take about twelve minutes on two cores)\n", len(jobs), len(Binaries()), t.bin)
+		" (all take about fourteen minutes on two cores)\n", len(jobs), len(Binaries()), t.bin)
 	for i, j := range jobs {
 		if err := t.build(ctx, j, fmt.Sprintf("[%d/%d] %s", i+1, len(jobs), j.Name)); err != nil {
 			return err

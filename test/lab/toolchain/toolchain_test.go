@@ -243,7 +243,7 @@ func TestLabBuildsOnceAndSaysSo(t *testing.T) {
 	if err := tc.Lab(t.Context(), "loopback"); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"building 1 of the lab's 16 binaries", "happens once", "[1/1] loopback: building", "[1/1] loopback: built in"} {
+	for _, want := range []string{"building 1 of the lab's 17 binaries", "happens once", "[1/1] loopback: building", "[1/1] loopback: built in"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("progress lacks %q:\n%s", want, out)
 		}
