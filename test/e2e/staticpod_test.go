@@ -40,7 +40,7 @@ func TestStaticPod(t *testing.T) {
 	if _, err := w.lab.ControlPlane().ApplyFile(t.Context(), "../../edgeagent/rbac-kubelet.yaml"); err != nil {
 		t.Fatal(err)
 	}
-	image := w.pushAgent()
+	image := w.pushProgram("edgecache-agent")
 	w.likeKubeadm(n)
 
 	t.Log("installed without settings while the API server is away, it runs and answers")
@@ -102,18 +102,18 @@ func TestStaticPod(t *testing.T) {
 	w.expectCached(n, pos)
 }
 
-// pushAgent builds the agent's image as a release does, and gives where it is in the lab's
+// pushProgram builds a program's image as a release does, and gives where it is in the lab's
 // registry.
-func (w *world) pushAgent() string {
+func (w *world) pushProgram(name string) string {
 	w.Helper()
 	out := w.TempDir()
 	build := exec.CommandContext(w.Context(), "go", "run", "./internal/release", "images", "--version", product.Version,
-		"--platforms", "linux/"+runtime.GOARCH, "--out", out, "edgecache-agent")
+		"--platforms", "linux/"+runtime.GOARCH, "--out", out, name)
 	build.Dir = w.lab.Tools().Root()
 	if said, err := build.CombinedOutput(); err != nil {
-		w.Fatalf("building the agent's image: %v\n%s", err, said)
+		w.Fatalf("building the image of %s: %v\n%s", name, err, said)
 	}
-	top, err := layout.ImageIndexFromPath(filepath.Join(out, "edgecache-agent"))
+	top, err := layout.ImageIndexFromPath(filepath.Join(out, name))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func (w *world) pushAgent() string {
 	if err != nil {
 		w.Fatal(err)
 	}
-	pushed, err := w.lab.Push(w.Context(), "edgecache/agent:"+product.Version, index)
+	pushed, err := w.lab.Push(w.Context(), "edgecache/"+name+":"+product.Version, index)
 	if err != nil {
 		w.Fatal(err)
 	}
