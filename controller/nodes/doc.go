@@ -11,7 +11,9 @@
 //  2. An image leaves a spec only to stand in remove, because its last owner was deleted
 //     with deletionPolicy Retain, or because the node's runtime no longer makes sandboxes of
 //     it and nobody else asks for it. What stands in remove stays there until the
-//     agent reports it gone or it is wanted again.
+//     agent reports it gone or it is wanted again. What an edit no longer asks for stays
+//     until all that its owner asks for on the node was found, passed its check and was let
+//     in by the rollout.
 //  3. A digest that was once written for a name is replaced by a newer one, never taken
 //     away because a registry or the controller's memory lost it.
 //  4. Of an image whose digest nodes have to find out nothing is removed before there is one.

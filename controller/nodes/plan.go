@@ -62,8 +62,9 @@ type planInput struct {
 func plan(in planInput) v1alpha1.NodeImageCacheSpec {
 	current := in.object.Spec
 	wished, _ := wish.Limit(in.wish, MaxImages)
-	images, complete := planImages(in, wished)
-	images = addLeaving(in, images)
+	images, awaited := planImages(in, wished)
+	complete := len(awaited) == 0
+	images = addStaying(in, images, awaited)
 	sealed := in.sealer.fill(&current, images)
 	spec := v1alpha1.NodeImageCacheSpec{
 		NodeUID:     current.NodeUID,
@@ -84,11 +85,10 @@ func speaks(object *v1alpha1.NodeImageCache, spec v1alpha1.NodeImageCacheSpec) b
 }
 
 // planImages gives an entry for each wished image that has a digest. An image that is
-// there stays as it is for owners who wait for an answer. complete is false while a wished
-// image has no entry.
-func planImages(in planInput, wished []wish.Image) (images []v1alpha1.NodeImage, complete bool) {
+// there stays as it is for owners who wait for an answer. awaited are the wished images
+// that have no entry yet.
+func planImages(in planInput, wished []wish.Image) (images []v1alpha1.NodeImage, awaited []*wish.Image) {
 	current := byName(in.object.Spec.Images)
-	complete = true
 	for i := range wished {
 		w := &wished[i]
 		before := current[w.Ref.String()]
@@ -99,10 +99,10 @@ func planImages(in planInput, wished []wish.Image) (images []v1alpha1.NodeImage,
 		if ok {
 			images = append(images, entry)
 		} else {
-			complete = false
+			awaited = append(awaited, w)
 		}
 	}
-	return images, complete
+	return images, awaited
 }
 
 func planImage(in planInput, w *wish.Image, before *v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) {
@@ -155,17 +155,40 @@ func unrefused(targets Targets, w *wish.Image) []wish.Owner {
 	return slices.DeleteFunc(slices.Clone(w.Owners), func(o wish.Owner) bool { return targets.Refuses(w.Ref, o) })
 }
 
-// addLeaving keeps images of owners that the node no longer matches, until their grace is
-// over, as far as there is place.
-func addLeaving(in planInput, images []v1alpha1.NodeImage) []v1alpha1.NodeImage {
+// addStaying keeps what is no longer asked for, as far as there is place: until all that its
+// owner asks for instead has come to the node's spec, and where the node no longer matches
+// until the grace is over.
+func addStaying(in planInput, images []v1alpha1.NodeImage, awaited []*wish.Image) []v1alpha1.NodeImage {
 	stays := byName(images)
 	for i := range in.object.Spec.Images {
-		if entry, ok := leaving(in, in.object.Spec.Images[i]); ok && stays[entry.Name] == nil && len(images) < MaxImages {
+		entry, ok := outgoing(in, in.object.Spec.Images[i], awaited)
+		if !ok {
+			entry, ok = leaving(in, in.object.Spec.Images[i])
+		}
+		if ok && stays[entry.Name] == nil && len(images) < MaxImages {
 			images = append(images, entry)
 		}
 	}
 	slices.SortFunc(images, func(a, b v1alpha1.NodeImage) int { return cmp.Compare(a.Name, b.Name) })
 	return images
+}
+
+// outgoing keeps an image as it is for owners that gave it up while an image that they ask
+// for is held back, not looked up or not let in by their rollout: an edit that names an
+// image nobody can pull must not cost the nodes the one it replaces.
+func outgoing(in planInput, entry v1alpha1.NodeImage, awaited []*wish.Image) (v1alpha1.NodeImage, bool) {
+	entry.Owners = slices.DeleteFunc(slices.Clone(entry.Owners), func(o string) bool {
+		return !in.gaveUp(wish.Owner(o)) || !awaits(awaited, wish.Owner(o))
+	})
+	if len(entry.Owners) == 0 || entry.Digest == "" || entry.LeavesAt != nil {
+		return entry, false
+	}
+	inquiry{}.write(&entry)
+	return entry, true
+}
+
+func awaits(awaited []*wish.Image, owner wish.Owner) bool {
+	return slices.ContainsFunc(awaited, func(w *wish.Image) bool { return slices.Contains(w.Owners, owner) })
 }
 
 func leaving(in planInput, entry v1alpha1.NodeImage) (v1alpha1.NodeImage, bool) {

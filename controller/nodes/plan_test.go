@@ -130,6 +130,31 @@ func TestPlan(t *testing.T) {
 			object: holding(entry(app, d1, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
 			want: removing(spec("uid"), app, d1, metav1.NewTime(now)),
 		},
+		"what an owner gave up stays while what it asks for instead is not found": {
+			object: holding(entry("r.io/app:v0", d2, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
+			wish: wantsApp,
+			want: spec("uid", entry("r.io/app:v0", d2, "ns/a")),
+		},
+		"what an owner gave up stays while what it asks for instead is refused": {
+			object: holding(entry("r.io/app:v0", d2, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
+			wish: wantsApp, targets: known{targets: resolved.targets, strangers: []wish.Owner{"ns/a"}},
+			want: spec("uid", entry("r.io/app:v0", d2, "ns/a")),
+		},
+		"what an owner gave up stays until its rollout lets the node in": {
+			object: holding(entry("r.io/app:v0", d2, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
+			wish: wantsApp, targets: resolved, holding: []wish.Owner{"ns/a"},
+			want: spec("uid", entry("r.io/app:v0", d2, "ns/a")),
+		},
+		"what an owner gave up is removed as what it asks for instead comes": {
+			object: holding(entry("r.io/app:v0", d2, "ns/a")), gaveUp: []wish.Owner{"ns/a"},
+			wish: wantsApp, targets: resolved,
+			want: removing(spec("uid", entry(app, d1, "ns/a")), "r.io/app:v0", d2, metav1.NewTime(now)),
+		},
+		"what another owner waits for keeps nothing": {
+			object: holding(entry("r.io/app:v0", d2, "ns/a")), gaveUp: []wish.Owner{"ns/a", "ns/b"},
+			wish: []wish.Image{wished(app, "ns/b")},
+			want: removing(spec("uid"), "r.io/app:v0", d2, metav1.NewTime(now)),
+		},
 		"what a node strayed from leaves after the grace": {
 			object: holding(entry(app, d1, "ns/a", "ns/b")), gaveUp: []wish.Owner{"ns/a", "ns/b"}, strayed: []wish.Owner{"ns/a"},
 			want: spec("uid", leavingAt(entry(app, d1, "ns/a"), now.Add(time.Hour))),
@@ -228,7 +253,7 @@ func TestPlanIsStable(t *testing.T) {
 	t.Parallel()
 	in := planInput{
 		nodeUID: "uid", now: now,
-		object:  &v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{entry("r.io/old:v1", d1, "ns/a")}}},
+		object:  &v1alpha1.NodeImageCache{Spec: v1alpha1.NodeImageCacheSpec{Images: []v1alpha1.NodeImage{entry("r.io/old:v1", d1, "ns/b"), entry("r.io/older:v1", d1, "ns/a")}}},
 		targets: known{targets: map[string]digest.Digest{"r.io/app:v1": d1, "r.io/db:v1": d2}},
 		wish:    []wish.Image{wished("r.io/db:v1", "ns/a"), wished("r.io/app:v1", "ns/a", "ns/b"), wished("r.io/none:v1", "ns/a")},
 		size:    func(digest.Digest) int64 { return 100 },

@@ -63,9 +63,18 @@ func TestF28RolloutIsSpread(t *testing.T) {
 	w.start(dark)
 	w.untilReady("pos", 6)
 
-	t.Log("a change that fails stops at the first nodes of each site")
+	t.Log("a change that no node can take is held back by its check, and costs no node what it has")
 	bad := w.pushForeign("retail/pos:v2")
 	w.apply("pos", listing([]string{bad.Name}, limits))
+	w.until("pos", "is held back", func(ic *v1alpha1.ImageCache) bool {
+		return meta.IsStatusConditionFalse(ic.Status.Conditions, v1alpha1.ConditionPullable)
+	})
+	if n, kept := w.told(bad), w.told(pos); n != 0 || kept != 6 {
+		t.Errorf("%d nodes were told of it and %d keep what they have, want 0 and 6", n, kept)
+	}
+
+	t.Log("unchecked, it stops at the first nodes of each site")
+	w.apply("pos", listing([]string{bad.Name}, limits, `precheck: "Off"`))
 	ic := w.until("pos", "is stalled", func(ic *v1alpha1.ImageCache) bool {
 		return meta.IsStatusConditionTrue(ic.Status.Conditions, v1alpha1.ConditionStalled)
 	})
@@ -75,6 +84,8 @@ func TestF28RolloutIsSpread(t *testing.T) {
 	}
 	if n := w.told(bad); n == 0 || n > 2 {
 		t.Errorf("%d nodes were told of a change that fails, want one or two", n)
+	} else if kept := w.told(pos); kept != 6-n {
+		t.Errorf("%d nodes keep what they have, want the %d that were not let in", kept, 6-n)
 	}
 
 	t.Log("a better change goes on")
